@@ -1,0 +1,21 @@
+# hippodrome_flags: what every target of ours is compiled and linked with.
+add_library(hippodrome_flags INTERFACE)
+target_include_directories(hippodrome_flags INTERFACE ${PROJECT_SOURCE_DIR})
+# -fopenmp: without it at::parallel_for is silently serial (a test counts its chunks).
+target_compile_options(hippodrome_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -fopenmp
+  -fno-math-errno -fvisibility-inlines-hidden>)
+# The wheel's OpenMP runtime is linked by path (packages.cmake); -fopenmp at link time would add a second one.
+if(HIPPODROME_SANITIZE)
+  target_compile_options(hippodrome_flags INTERFACE -fsanitize=${HIPPODROME_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(hippodrome_flags INTERFACE -fsanitize=${HIPPODROME_SANITIZE})
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT HIPPODROME_SANITIZE)
+  add_link_options(-fuse-ld=mold)
+endif()

@@ -1,0 +1,17 @@
+# libhippodrome_cuda.so: the CUDA kernels, loaded at run time where a GPU is present. One binary serves both kinds of machine.
+# The .cu files hold no LibTorch headers (they would be parsed twice, at 12 s a file); cuda_ops.cpp files bind them to LibTorch.
+if(HIPPODROME_CUDA STREQUAL "OFF")
+  return()
+endif()
+include(CheckLanguage)
+if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+  set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+endif()
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(HIPPODROME_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "HIPPODROME_CUDA=ON, but no nvcc was found: put it on PATH or pass -DCMAKE_CUDA_COMPILER=…")
+  endif()
+  message(STATUS "No nvcc: the CUDA kernels are left out")
+  return()
+endif()
