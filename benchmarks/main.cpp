@@ -37,14 +37,15 @@ std::string cpu_name() {
 
 int main(int argc, char** argv) {
   // glibc hands every freed block above 32 MiB back to the kernel and pays 2.4 µs a page to get it again (1.6 GB/s, measured
-  // on a Zen 5 virtual machine). Keep freed memory: blocks up to 4 GiB from the heap, and never trim it.
+  // on a Zen 5 virtual machine). Keep freed memory: blocks up to 1 GiB from the heap, and never trim it.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, -1);
 
   const std::string git = "git -C '" HIPPODROME_SOURCE_FOLDER "' ";
   const std::string commit = output_of(git + "rev-parse HEAD");
   benchmark::AddCustomContext("commit", commit.empty() ? "unknown" : commit);
-  benchmark::AddCustomContext("uncommitted_changes", output_of(git + "status --porcelain -uno").empty() ? "no" : "yes");
+  const bool changed = !output_of(git + "status --porcelain -uno").empty();
+  benchmark::AddCustomContext("uncommitted_changes", commit.empty() ? "unknown" : changed ? "yes" : "no");
   benchmark::AddCustomContext("cpu", cpu_name());
   benchmark::AddCustomContext("cpu_capability", at::get_cpu_capability());
   benchmark::AddCustomContext("torch", TORCH_VERSION);
