@@ -1,0 +1,44 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/layer/parameters.h"
+
+namespace hippodrome {
+
+// AdamW (Loshchilov & Hutter 2019) on LibTorch's fused operator. Groups follow from the parameters' own facts: weight decay or
+// none, and the learning-rate scale.
+class AdamW {
+ public:
+  struct Options {
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double epsilon = 1e-8;
+    double weight_decay = 0.1;
+  };
+  // Moments are allocated here; `parameters` must be materialised and outlive the optimiser.
+  AdamW(Parameters& parameters, const Options& options);
+
+  // One update at this rate from the parameters' gradients; a parameter without a gradient is left alone. When the gradients'
+  // global norm exceeds `clip_norm` (> 0) they are scaled down to it. Returns the norm before clipping. Clears the gradients.
+  double step(double learning_rate, double clip_norm);
+
+  // Moments and step count by name, and the way back. Restoring fails with one sentence naming what is missing or misshapen.
+  std::map<std::string, Tensor> tensors() const;
+  absl::Status restore(const std::map<std::string, Tensor>& tensors);
+
+ private:
+  struct Slot {
+    ParameterPtr parameter;
+    Tensor first_moment;
+    Tensor second_moment;
+    Tensor step;  // float32 scalar, as the fused operator wants it
+  };
+  Options options_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace hippodrome

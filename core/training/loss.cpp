@@ -1,0 +1,61 @@
+#include "core/training/loss.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/nonzero.h>
+
+#include <algorithm>
+#include <numbers>
+
+namespace hippodrome {
+
+BatchLoss batch_loss(LanguageModel& model, const Batch& batch, bool training, bool count_correct) {
+  const at::Device device = model.parameters().list().front()->value.device();
+  Context context;
+  context.positions = batch.positions.to(device);
+  context.ragged = batch.ragged;
+  context.training = training;
+  Tensor labels = batch.labels.flatten();
+  const Tensor labelled = at::nonzero(labels.ge(0)).flatten();
+  Tensor hidden = model.hidden(batch.tokens.to(device), context, nullptr).flatten(0, 1);
+  BatchLoss loss;
+  loss.labels = labelled.numel();
+  if (loss.labels < labels.numel()) {
+    hidden = hidden.index_select(0, labelled.to(device));
+    labels = labels.index_select(0, labelled);
+  }
+  labels = labels.to(device);
+  Tensor logits = model.logits(hidden);
+  if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
+  loss.sum = at::cross_entropy_loss(logits, labels, /*weight=*/{}, at::Reduction::Sum);
+  if (count_correct) loss.correct = logits.argmax(-1).eq(labels).sum().item().toLong();
+  return loss;
+}
+
+absl::StatusOr<Evaluation> evaluate(LanguageModel& model, const Task& task, Split split, int64_t length, int64_t rows,
+                                    int64_t max_batches) {
+  const at::NoGradGuard no_grad;
+  const int64_t available = task.available_steps(split, rows, length);
+  const int64_t batches = available > 0 ? std::min(available, max_batches) : max_batches;
+  double sum = 0.0;
+  int64_t labels = 0, correct = 0;
+  for (int64_t step = 0; step < batches; ++step) {
+    ASSIGN_OR_RETURN(const Batch batch, task.batch({split, /*seed=*/0, step, rows, length}));
+    const BatchLoss loss = batch_loss(model, batch, /*training=*/false, task.metric() == Metric::kAccuracy);
+    sum += loss.sum.item().toDouble();
+    labels += loss.labels;
+    correct += loss.correct;
+  }
+  if (labels == 0) {
+    return absl::FailedPreconditionError("the evaluation split has no labelled position at length " +
+                                         std::to_string(length));
+  }
+  Evaluation result;
+  result.labels = labels;
+  result.loss = sum / static_cast<double>(labels);
+  result.metric = task.metric() == Metric::kAccuracy ? static_cast<double>(correct) / static_cast<double>(labels)
+                                                     : result.loss / std::numbers::ln2;
+  return result;
+}
+
+}  // namespace hippodrome
