@@ -44,13 +44,13 @@ class ConfigValue {
   // Of a table: the entry, or null.
   const ConfigValue* find(std::string_view key) const;
   ConfigValue* find(std::string_view key);
-  // Of a table: adds or replaces an entry and returns it.
+  // Of a table: adds or replaces an entry and returns it (any other value becomes a table first).
   ConfigValue& set(std::string_view key, ConfigValue value);
   bool erase(std::string_view key);
   // Of tables: lays `over` onto this one, table by table; other values replace.
   void merge(const ConfigValue& over);
 
-  // One line of JSON, keys in order.
+  // One line of JSON, keys in order; infinities and NaN as strings.
   std::string json() const;
 
  private:
@@ -100,12 +100,14 @@ class ReadFields final : public Fields {
   void texts(std::string_view key, std::vector<std::string>& values, std::string_view doc) override;
   void tree(std::string_view key, ConfigValue& value, std::string_view doc) override;
 
-  // The first error met: a wrong type or range, else a key of the table that no field claimed.
+  // The first error met: a wrong type or range, else the first key of the table that no field claimed.
   absl::Status finish() const;
 
  private:
   const ConfigValue* take(std::string_view key);
-  void fail(const ConfigValue& at, std::string_view key, std::string_view message);
+  bool read_integer(const ConfigValue& given, const std::string& subject, int64_t& value, Range<int64_t> range);
+  // Keeps the first error: "<where>: <subject> in [<path>] <message>".
+  void fail(const ConfigValue& at, const std::string& subject, const std::string& message);
 
   const ConfigValue& table_;
   std::string path_;

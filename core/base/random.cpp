@@ -4,6 +4,7 @@
 #include <numbers>
 
 namespace hippodrome {
+namespace random_detail {
 namespace {
 
 struct Block {
@@ -40,22 +41,27 @@ uint64_t key_of(uint64_t seed, std::string_view name) {
 double unit_interval(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-53; }
 
 }  // namespace
+}  // namespace random_detail
 
-RandomStream::RandomStream(uint64_t seed, std::string_view name) : key_(key_of(seed, name)) {}
+RandomStream::RandomStream(uint64_t seed, std::string_view name) : key_(random_detail::key_of(seed, name)) {}
 
-RandomStream RandomStream::fork(std::string_view name) const { return RandomStream(key_of(key_, name)); }
+RandomStream RandomStream::from_key(uint64_t key) { return RandomStream(key); }
 
-RandomStream RandomStream::fork(uint64_t index) const { return RandomStream(philox(key_, ~index).high); }
+RandomStream RandomStream::fork(std::string_view name) const {
+  return RandomStream(random_detail::key_of(key_, name));
+}
 
-uint64_t RandomStream::bits_at(uint64_t index) const { return philox(key_, index).low; }
+RandomStream RandomStream::fork(uint64_t index) const { return RandomStream(random_detail::philox(key_, ~index).high); }
 
-double RandomStream::uniform_at(uint64_t index) const { return unit_interval(bits_at(index)); }
+uint64_t RandomStream::bits_at(uint64_t index) const { return random_detail::philox(key_, index).low; }
+
+double RandomStream::uniform_at(uint64_t index) const { return random_detail::unit_interval(bits_at(index)); }
 
 double RandomStream::normal_at(uint64_t index) const {
-  const Block block = philox(key_, index);
+  const random_detail::Block block = random_detail::philox(key_, index);
   // 1 - u is in (0, 1], where the logarithm is finite.
-  const double radius = std::sqrt(-2.0 * std::log(1.0 - unit_interval(block.low)));
-  return radius * std::cos(2.0 * std::numbers::pi * unit_interval(block.high));
+  const double radius = std::sqrt(-2.0 * std::log(1.0 - random_detail::unit_interval(block.low)));
+  return radius * std::cos(2.0 * std::numbers::pi * random_detail::unit_interval(block.high));
 }
 
 int64_t RandomStream::below(int64_t bound) {

@@ -13,6 +13,9 @@ class RandomStream {
   // Two streams are independent when seed or name differ.
   RandomStream(uint64_t seed, std::string_view name);
 
+  // The stream whose key() is `key`, at its beginning.
+  static RandomStream from_key(uint64_t key);
+
   // A child stream, independent of this one and of children by other names or indices.
   RandomStream fork(std::string_view name) const;
   RandomStream fork(uint64_t index) const;
