@@ -1,5 +1,6 @@
 #include "experiments/recipe.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <set>
@@ -139,7 +140,11 @@ absl::StatusOr<TrainingConfig> training_for(const Recipe& recipe, const RecipeMo
   return read_config<TrainingConfig>(merged, "training");
 }
 
-absl::StatusOr<Recipe> parse_recipe(ConfigValue root, const Registry& registry) {
+absl::StatusOr<Recipe> recipe_from(ConfigValue root, const std::vector<std::string>& overrides,
+                                   const Registry& registry) {
+  for (const std::string& assignment : overrides) {
+    RETURN_IF_ERROR(apply_override(root, assignment));
+  }
   Recipe recipe;
   ConfigValue models, tasks, scale, match;
   ReadFields fields(root, "recipe");
@@ -195,11 +200,8 @@ absl::StatusOr<Recipe> parse_recipe(ConfigValue root, const Registry& registry) 
 absl::StatusOr<Recipe> read_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
                                    const Registry& registry) {
   ASSIGN_OR_RETURN(ConfigValue root, read_toml_file(file));
-  for (const std::string& assignment : overrides) {
-    RETURN_IF_ERROR(apply_override(root, assignment));
-  }
   if (!root.find("name")) root.set("name", ConfigValue(file.stem().string()));
-  return parse_recipe(std::move(root), registry);
+  return recipe_from(std::move(root), overrides, registry);
 }
 
 }  // namespace hippodrome

@@ -67,7 +67,7 @@ struct Recipe {
 // the first step of training.
 absl::StatusOr<Recipe> read_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
                                    const Registry& registry);
-absl::StatusOr<Recipe> parse_recipe(ConfigValue root, const Registry& registry);
+absl::StatusOr<Recipe> recipe_from(ConfigValue root, const std::vector<std::string>& overrides, const Registry& registry);
 
 // The training config of one cell: the recipe's keys, then the task's, then the model's.
 absl::StatusOr<TrainingConfig> training_for(const Recipe& recipe, const RecipeModel& model, const RecipeTask& task);

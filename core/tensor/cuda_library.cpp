@@ -1,0 +1,26 @@
+#include "core/tensor/cuda_library.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <filesystem>
+
+namespace hippodrome {
+
+bool load_cuda_library() {
+  if (!std::filesystem::exists("/dev/nvidiactl")) return false;
+  Dl_info here{};
+  dladdr(reinterpret_cast<const void*>(&load_cuda_library), &here);
+  const auto file = std::filesystem::path(here.dli_fname).parent_path() / "libhippodrome_cuda.so";
+  if (!std::filesystem::exists(file)) {
+    std::fprintf(stderr, "hippodrome: a GPU is present, but %s is not: build with nvcc to use it\n", file.c_str());
+    return false;
+  }
+  if (!dlopen(file.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
+    std::fprintf(stderr, "hippodrome: a GPU is present, but its library does not load: %s\n", dlerror());
+    return false;
+  }
+  return true;
+}
+
+}  // namespace hippodrome

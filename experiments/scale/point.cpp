@@ -1,0 +1,220 @@
+#include "experiments/scale/point.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "core/base/random.h"
+#include "core/io/atomic_file.h"
+#include "core/io/json_config.h"
+#include "core/measure/provenance.h"
+#include "core/measure/timing.h"
+#include "core/tensor/memory_meter.h"
+#include "core/training/adamw.h"
+#include "core/training/loss.h"
+
+namespace hippodrome {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr uint64_t kSeed = 1;
+
+Tensor random_tokens(int64_t rows, int64_t length, int64_t vocabulary) {
+  Tensor tokens = at::empty({rows, length}, at::kLong);
+  RandomStream stream(kSeed, "scale tokens");
+  int64_t* data = tokens.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < tokens.numel(); ++i) data[i] = stream.below(vocabulary);
+  return tokens;
+}
+
+// What one phase found.
+struct Measured {
+  Timing timing;
+  int64_t batch = 1;
+  double tokens = 0.0;  // per sample
+  int64_t peak = 0;
+  json memory;          // the peak's parts in bytes
+};
+
+// Runs one phase's work until it settles, takes samples, and splits the peak: what rests in known tensors is known, the
+// remainder of the peak is activations and workspace.
+Measured measure_phase(const PointSpec& spec, const std::function<void()>& work, int64_t weights, int64_t optimizer,
+                       int64_t gradients, const std::function<int64_t()>& state_bytes) {
+  Measured result;
+  TimingOptions options;
+  options.repeats = static_cast<int>(spec.repeats);
+  options.time_limit = spec.seconds;
+  // The peak of a phase that ended in its warm-up is the warm-up's.
+  memory_meter::reset_peak();
+  result.timing = measure_time(work, options, [] { memory_meter::reset_peak(); });
+  result.peak = std::max(memory_meter::peak_bytes(), memory_meter::current_bytes());
+  if (result.timing.samples.size() == 1 && result.timing.timed_out) result.peak = memory_meter::peak_bytes();
+  const int64_t state = state_bytes();
+  result.memory = {{"weights", weights},
+                   {"optimizer", optimizer},
+                   {"gradients", gradients},
+                   {"state", state},
+                   {"activations", std::max<int64_t>(0, result.peak - weights - optimizer - gradients - state)}};
+  return result;
+}
+
+int64_t parameter_bytes(LanguageModel& model) {
+  int64_t total = 0;
+  for (const ParameterPtr& parameter : model.parameters().list()) total += static_cast<int64_t>(parameter->value.nbytes());
+  return total;
+}
+
+Measured measure_training(const PointSpec& spec, LanguageModel& model) {
+  model.parameters().set_requires_grad(true);
+  AdamW optimiser(model.parameters(), {});
+  const int64_t rows = std::max<int64_t>(1, spec.tokens_per_step / spec.length);
+  Batch batch;
+  batch.tokens = random_tokens(rows, spec.length, spec.vocabulary);
+  batch.labels = batch.tokens.roll(-1, 1);
+  batch.positions = Context::plain(rows, spec.length, 0, at::kCPU).positions;
+  const auto step = [&] {
+    const BatchLoss loss = batch_loss(model, batch, /*training=*/true, /*count_correct=*/false);
+    loss.sum.div(static_cast<double>(loss.labels)).backward();
+    optimiser.step(/*learning_rate=*/1e-5, /*clip_norm=*/1.0);
+  };
+  const int64_t weights = parameter_bytes(model);
+  Measured result = measure_phase(spec, step, weights, 2 * weights, weights, [] { return int64_t{0}; });
+  result.batch = rows;
+  result.tokens = static_cast<double>(rows * spec.length);
+  model.parameters().set_requires_grad(false);
+  return result;
+}
+
+// Prefill of one sequence up to the logits of its last token: the time to the first new token.
+Measured measure_prefill(const PointSpec& spec, LanguageModel& model) {
+  const at::NoGradGuard no_grad;
+  const Tensor tokens = random_tokens(1, spec.length, spec.vocabulary);
+  const Context context = Context::plain(1, spec.length, 0, at::kCPU);
+  int64_t state_bytes = 0;
+  const auto prefill = [&] {
+    ModelState state = model.initial_state(1, spec.length);
+    const Tensor hidden = model.hidden(tokens, context, &state);
+    model.logits(hidden.narrow(1, spec.length - 1, 1)).argmax(-1);
+    state_bytes = state.bytes();
+  };
+  Measured result = measure_phase(spec, prefill, parameter_bytes(model), 0, 0, [&] { return state_bytes; });
+  result.tokens = static_cast<double>(spec.length);
+  return result;
+}
+
+// Greedy decoding, token by token, behind a context of `length` tokens.
+Measured measure_decoding(const PointSpec& spec, LanguageModel& model) {
+  const at::NoGradGuard no_grad;
+  const Tensor prompt = random_tokens(1, spec.length, spec.vocabulary);
+  // Room for every sample, so that no cache grows while it is timed.
+  const int64_t most_samples = spec.repeats + TimingOptions().most_warmups;
+  ModelState state = model.initial_state(1, spec.length + most_samples * spec.decode_tokens);
+  model.hidden(prompt, Context::plain(1, spec.length, 0, at::kCPU), &state);
+  int64_t position = spec.length;
+  Tensor token = prompt.narrow(1, spec.length - 1, 1);
+  const auto decode = [&] {
+    for (int64_t i = 0; i < spec.decode_tokens; ++i) {
+      const Tensor hidden = model.hidden(token, Context::plain(1, 1, position++, at::kCPU), &state);
+      token = model.logits(hidden).argmax(-1);
+    }
+  };
+  Measured result = measure_phase(spec, decode, parameter_bytes(model), 0, 0, [&] { return state.bytes(); });
+  result.tokens = static_cast<double>(spec.decode_tokens);
+  return result;
+}
+
+json row_head(const PointSpec& spec, const std::string& phase) {
+  json source = provenance();
+  source["dtype"] = spec.dtype;
+  source["seed"] = kSeed;
+  source["shape"] = {{"length", spec.length}, {"width", spec.model.width}};
+  return {{"kind", "scale"}, {"model", spec.model_name}, {"phase", phase},      {"length", spec.length},
+          {"status", "ok"},  {"message", ""},            {"provenance", source}};
+}
+
+json measured_row(const PointSpec& spec, const std::string& phase, LanguageModel& model, const Measured& measured) {
+  json row = row_head(spec, phase);
+  const Timing& timing = measured.timing;
+  const auto rate = [&](double q) { return measured.tokens / timing.quantile(1.0 - q); };
+  row["batch"] = measured.batch;
+  row["tokens_per_second"] = rate(0.5);
+  row["quantiles"] = {rate(0.2), rate(0.5), rate(0.8)};
+  row["samples_seconds"] = timing.samples;
+  row["warmups"] = timing.warmups;
+  if (phase == "prefill") row["time_to_first_token"] = timing.median();
+  row["peak_bytes"] = measured.peak;
+  row["memory"] = measured.memory;
+  row["parameters"] = model.parameters().count();
+  const int64_t context = phase == "decode" ? spec.length : 0, length = phase == "decode" ? 1 : spec.length;
+  row["flops_per_token"] = model.cost({1, length, context, 4}).flops / static_cast<double>(length);
+  row["kernel_class"] = kernel_class_name(model.kernel_class());
+  if (timing.timed_out) {
+    row["message"] = "the time cap of " + std::to_string(spec.seconds) + " s allowed " +
+                     std::to_string(timing.samples.size()) + " of " + std::to_string(spec.repeats) + " samples";
+  }
+  row["provenance"]["shape"]["batch"] = measured.batch;
+  return row;
+}
+
+}  // namespace
+
+void PointSpec::bind(Fields& fields) {
+  constexpr int64_t kMany = int64_t{1} << 40;
+  fields.text("model_name", model_name, "the runner");
+  ConfigValue table = write_config(model);
+  fields.tree("model", table, "its config");
+  fields.integer("vocabulary", vocabulary, {2, kMany}, "token ids");
+  fields.integer("length", length, {1, kMany}, "tokens");
+  fields.texts("phases", phases, "what is measured");
+  fields.integer("tokens_per_step", tokens_per_step, {1, kMany}, "of a training step");
+  fields.integer("decode_tokens", decode_tokens, {1, kMany}, "per decoding sample");
+  fields.integer("repeats", repeats, {1, 10000}, "samples");
+  fields.number("seconds", seconds, {0.0, 1e6}, "cap per phase");
+  fields.choice("dtype", dtype, {"float32", "bfloat16"}, "compute dtype");
+  if (const auto read = read_config<ModelConfig>(table, "model"); read.ok()) model = *read;
+}
+
+absl::Status write_point_spec(const std::filesystem::path& folder, const PointSpec& spec) {
+  return write_file(folder / "point.json", write_config(spec).json() + "\n");
+}
+
+absl::StatusOr<PointSpec> read_point_spec(const std::filesystem::path& folder) {
+  ASSIGN_OR_RETURN(const ConfigValue table, read_json_config(folder / "point.json"));
+  return read_config<PointSpec>(table, "point");
+}
+
+json unfinished_point_row(const PointSpec& spec, const std::string& phase, const std::string& status,
+                          const std::string& message) {
+  json row = row_head(spec, phase);
+  row["status"] = status;
+  row["message"] = message;
+  return row;
+}
+
+absl::StatusOr<std::vector<json>> run_point(const PointSpec& spec, const Registry& registry) {
+  ASSIGN_OR_RETURN(const auto model,
+                   LanguageModel::make(spec.model, spec.vocabulary, "models." + spec.model_name, registry));
+  model->parameters().materialise(kSeed, at::kFloat);
+  model->set_compute_dtype(spec.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+  std::vector<json> rows;
+  for (const std::string& phase : spec.phases) {
+    try {
+      const Measured measured = phase == "train"     ? measure_training(spec, *model)
+                                : phase == "prefill" ? measure_prefill(spec, *model)
+                                                     : measure_decoding(spec, *model);
+      rows.push_back(measured_row(spec, phase, *model, measured));
+    } catch (const c10::OutOfMemoryError& error) {
+      rows.push_back(unfinished_point_row(spec, phase, "out_of_memory", error.what_without_backtrace()));
+    } catch (const c10::Error& error) {
+      rows.push_back(unfinished_point_row(spec, phase, "failed", error.what_without_backtrace()));
+    }
+  }
+  return rows;
+}
+
+}  // namespace hippodrome
