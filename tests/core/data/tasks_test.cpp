@@ -1,0 +1,219 @@
+#include <set>
+
+#include "core/base/random.h"
+#include "tests/core/data/batches.h"
+
+namespace hippodrome {
+namespace {
+
+using testing_data::batch_of;
+using testing_data::error_of;
+using testing_data::ids;
+using testing_data::made;
+using testing_data::table;
+
+// A task and what identifies its generator: sums over the first batch (training, seed 1, 4 rows at the trained length).
+struct Case {
+  std::string label;
+  std::string task;
+  ConfigValue config;
+  int version;
+  std::vector<int64_t> first_tokens;  // the first 12; empty where the data are not ours (text)
+  uint64_t checksum;                  // of all tokens and labels
+};
+
+std::vector<Case> cases() {
+  const ConfigValue last = table("label", std::string("last"));
+  const ConfigValue filled = table("filler", std::string("random"));
+  return {
+      {"text", "text", ConfigValue(), 1, {}, 0},
+      {"parity", "parity", ConfigValue(), 1, {}, 1},
+      {"parity_last", "parity", last, 1, {}, 1},
+      {"selective_copying", "selective_copying", ConfigValue(), 1, {}, 1},
+      {"induction", "induction", ConfigValue(), 1, {}, 1},
+      {"recall", "recall", ConfigValue(), 1, {}, 1},
+      {"recall_random", "recall", filled, 1, {}, 1},
+  };
+}
+
+uint64_t checksum(const Batch& batch) {
+  uint64_t sum = 0;
+  for (const Tensor& tensor : {batch.tokens, batch.labels}) {
+    for (const int64_t id : ids(tensor)) {
+      sum = sum * 6364136223846793005ull + static_cast<uint64_t>(id) + 1442695040888963407ull;
+    }
+  }
+  return sum;
+}
+
+class EveryTask : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { task = made(GetParam().task, GetParam().config); }
+  BatchRequest request(Split split = Split::kTrain, uint64_t seed = 1, int64_t step = 0, int64_t rows = 4) const {
+    return {split, seed, step, rows, task->default_length()};
+  }
+  std::unique_ptr<Task> task;
+};
+
+TEST_P(EveryTask, RepeatsItself) {
+  const std::unique_ptr<Task> again = made(GetParam().task, GetParam().config);
+  for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
+    const Batch one = batch_of(*task, request(split, 7, 5));
+    const Batch two = batch_of(*again, request(split, 7, 5));
+    EXPECT_EQ(ids(one.tokens), ids(two.tokens));
+    EXPECT_EQ(ids(one.labels), ids(two.labels));
+  }
+}
+
+TEST_P(EveryTask, TrainsOnWhatSeedAndStepSay) {
+  const Batch base = batch_of(*task, request());
+  EXPECT_NE(ids(base.tokens), ids(batch_of(*task, request(Split::kTrain, 2)).tokens));
+  EXPECT_NE(ids(base.tokens), ids(batch_of(*task, request(Split::kTrain, 1, 1)).tokens));
+}
+
+TEST_P(EveryTask, IsTestedOnTheSameRowsWhateverTheSeed) {
+  for (const Split split : {Split::kValidation, Split::kTest}) {
+    EXPECT_EQ(ids(batch_of(*task, request(split, 1)).tokens), ids(batch_of(*task, request(split, 2)).tokens));
+    EXPECT_NE(ids(batch_of(*task, request(split, 1)).tokens), ids(batch_of(*task, request(split, 1, 1)).tokens));
+  }
+}
+
+TEST_P(EveryTask, HasDisjointSplits) {
+  const std::vector<int64_t> train = ids(batch_of(*task, request(Split::kTrain)).tokens);
+  const std::vector<int64_t> validation = ids(batch_of(*task, request(Split::kValidation)).tokens);
+  const std::vector<int64_t> test = ids(batch_of(*task, request(Split::kTest)).tokens);
+  EXPECT_NE(train, validation);
+  EXPECT_NE(train, test);
+  EXPECT_NE(validation, test);
+}
+
+TEST_P(EveryTask, GivesTheSameRowsInBatchesOfAnySize) {
+  for (const Split split : {Split::kTrain, Split::kTest}) {
+    const std::vector<int64_t> whole = ids(batch_of(*task, request(split, 1, 0, 4)).tokens);
+    std::vector<int64_t> parts = ids(batch_of(*task, request(split, 1, 0, 2)).tokens);
+    const std::vector<int64_t> second = ids(batch_of(*task, request(split, 1, 1, 2)).tokens);
+    parts.insert(parts.end(), second.begin(), second.end());
+    EXPECT_EQ(whole, parts);
+  }
+}
+
+TEST_P(EveryTask, KeepsToItsShapesAndRanges) {
+  const std::vector<int64_t> lengths = task->test_lengths();
+  EXPECT_TRUE(std::is_sorted(lengths.begin(), lengths.end()));
+  EXPECT_EQ(std::count(lengths.begin(), lengths.end(), task->default_length()), 1);
+  for (const int64_t length : lengths) {
+    for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
+      const Batch batch = batch_of(*task, {split, 3, 2, 3, length});
+      ASSERT_EQ(batch.tokens.sizes(), (std::vector<int64_t>{3, length}));
+      ASSERT_EQ(batch.labels.sizes(), (std::vector<int64_t>{3, length}));
+      ASSERT_EQ(batch.positions.sizes(), (std::vector<int64_t>{3, length}));
+      EXPECT_FALSE(batch.ragged);
+      for (const int64_t id : ids(batch.tokens)) {
+        ASSERT_TRUE(id >= 0 && id < task->vocabulary()) << id;
+      }
+      int64_t scored = 0;
+      for (const int64_t id : ids(batch.labels)) {
+        ASSERT_TRUE(id == kNoLabel || (id >= 0 && id < task->vocabulary())) << id;
+        scored += id != kNoLabel;
+      }
+      EXPECT_GE(scored, 3);
+      const std::vector<int64_t> positions = ids(batch.positions);
+      for (int64_t i = 0; i < 3 * length; ++i) {
+        ASSERT_EQ(positions[i], i % length);
+      }
+    }
+  }
+}
+
+TEST_P(EveryTask, StatesChanceThatAGuesserReaches) {
+  if (task->metric() != Metric::kAccuracy) {
+    EXPECT_DOUBLE_EQ(task->chance(task->default_length()).value, std::log2(static_cast<double>(task->vocabulary())));
+    return;
+  }
+  const std::vector<int64_t> labels = ids(batch_of(*task, {Split::kTest, 0, 0, 20000, task->default_length()}).labels);
+  std::set<int64_t> alphabet(labels.begin(), labels.end());
+  alphabet.erase(kNoLabel);
+  const std::vector<int64_t> answers(alphabet.begin(), alphabet.end());
+  RandomStream random(11, "guesser");
+  double right = 0.0;
+  double count = 0.0;
+  for (const int64_t label : labels) {
+    if (label != kNoLabel) {
+      right += answers[random.below(static_cast<int64_t>(answers.size()))] == label;
+      ++count;
+    }
+  }
+  const double chance = task->chance(task->default_length()).value;
+  EXPECT_NEAR(chance, 1.0 / static_cast<double>(answers.size()), 1e-12);
+  EXPECT_NEAR(right / count, chance, testing_data::tolerance(chance, count));
+}
+
+TEST_P(EveryTask, NamesItsLevels) {
+  for (const int64_t length : task->test_lengths()) {
+    EXPECT_FALSE(task->chance(length).name.empty());
+    for (const MetricLevel& level : task->plateaus(length)) {
+      EXPECT_FALSE(level.name.empty());
+      // A plateau is between guessing and perfection.
+      if (higher_is_better(task->metric())) {
+        EXPECT_GE(level.value, task->chance(length).value);
+        EXPECT_LE(level.value, 1.0);
+      } else {
+        EXPECT_LE(level.value, task->chance(length).value);
+        EXPECT_GE(level.value, 0.0);
+      }
+    }
+  }
+  EXPECT_FALSE(task->example().empty());
+}
+
+TEST_P(EveryTask, RefusesImpossibleRequests) {
+  for (const BatchRequest& wrong : {request(Split::kTrain, 1, -1), request(Split::kTrain, 1, 0, 0),
+                                    BatchRequest{Split::kTrain, 1, 0, 1, 0}, BatchRequest{Split::kTest, 1, 0, 1, -4}}) {
+    EXPECT_FALSE(task->batch(wrong).ok());
+  }
+}
+
+// A change of the generator changes these; it then needs a new version, so that recorded results are not mixed.
+TEST_P(EveryTask, KeepsItsGeneratorUntilTheVersionChanges) {
+  const Case& expected = GetParam();
+  EXPECT_EQ(*task->provenance().find("version")->integer(), expected.version);
+  for (const TaskEntry& entry : tasks()) {
+    if (entry.name == expected.task) {
+      EXPECT_EQ(entry.version, expected.version);
+    }
+  }
+  if (expected.checksum != 0) {
+    const Batch batch = batch_of(*task, request());
+    std::vector<int64_t> first = ids(batch.tokens);
+    first.resize(expected.first_tokens.size());
+    EXPECT_EQ(first, expected.first_tokens);
+    EXPECT_EQ(checksum(batch), expected.checksum);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tasks, EveryTask, testing::ValuesIn(cases()),
+                         [](const testing::TestParamInfo<Case>& info) { return info.param.label; });
+
+TEST(Tasks, AreEachTested) {
+  std::set<std::string> listed;
+  std::set<std::string> tested;
+  for (const TaskEntry& entry : tasks()) {
+    EXPECT_TRUE(listed.insert(entry.name).second) << entry.name << " is listed twice";
+    DescribeFields fields;
+    entry.describe(fields);
+    EXPECT_FALSE(fields.result.empty());
+    EXPECT_FALSE(entry.doc.empty());
+  }
+  for (const Case& one : cases()) {
+    tested.insert(one.task);
+  }
+  EXPECT_EQ(listed, tested);
+}
+
+TEST(Tasks, SuggestTheNearestNameAndKey) {
+  EXPECT_NE(error_of("inductoin", ConfigValue()).find("induction"), std::string::npos);
+  EXPECT_NE(error_of("recall", table("pair", int64_t{4})).find("pairs"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace hippodrome
