@@ -1,0 +1,386 @@
+// Registers wkv4 with LibTorch: schemas, checks, CPU and meta kernels, autograd.
+#include "architectures/rwkv/wkv4/op.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <tuple>
+
+#include "architectures/rwkv/wkv4/reference.h"
+#include "architectures/rwkv/wkv4/wkv4.h"
+
+namespace hippodrome {
+namespace wkv4_op {
+namespace {
+
+using at::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+using Outputs = std::tuple<Tensor, Tensor>;
+using SavedOutputs = std::tuple<Tensor, Tensor, Tensor>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Forward = Outputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&);
+using SavingForward = SavedOutputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
+                                   const MaybeTensor&, bool);
+using Backward = Gradients(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
+                           const Tensor&, const MaybeTensor&, const MaybeTensor&, const Tensor&, bool);
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+const auto& forward_op() {
+  static const auto op = find_op<Forward>("hippodrome::wkv4");
+  return op;
+}
+const auto& saving_forward_op() {
+  static const auto op = find_op<SavingForward>("hippodrome::_wkv4_forward");
+  return op;
+}
+const auto& backward_op() {
+  static const auto op = find_op<Backward>("hippodrome::_wkv4_backward");
+  return op;
+}
+
+bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->defined(); }
+
+at::ScalarType state_type(const Tensor& k) { return k.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+void check_inputs(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
+                  const MaybeTensor& positions) {
+  TORCH_CHECK(k.dim() == 3, "wkv4: k must be [B, T, C], but it has ", k.dim(), " axes");
+  TORCH_CHECK(v.sym_sizes() == k.sym_sizes(), "wkv4: v must have the shape of k, ", k.sym_sizes(), ", but it is ",
+              v.sym_sizes());
+  TORCH_CHECK(k.is_floating_point() && v.scalar_type() == k.scalar_type(),
+              "wkv4: k and v must have one floating-point dtype, but they are ", k.scalar_type(), " and ",
+              v.scalar_type());
+  const c10::SymInt channels = k.sym_size(2);
+  TORCH_CHECK(w.dim() == 1 && w.sym_size(0) == channels, "wkv4: w must be [C] with C = ", channels, ", but it is ",
+              w.sym_sizes());
+  TORCH_CHECK(u.dim() == 1 && u.sym_size(0) == channels, "wkv4: u must be [C] with C = ", channels, ", but it is ",
+              u.sym_sizes());
+  if (given(state)) {
+    TORCH_CHECK(state->dim() == 3 && state->sym_size(0) == k.sym_size(0) && state->sym_size(1) == 3 &&
+                    state->sym_size(2) == channels,
+                "wkv4: state must be [B, 3, C] = [", k.sym_size(0), ", 3, ", channels, "], but it is ",
+                state->sym_sizes());
+  }
+  if (given(positions)) {
+    TORCH_CHECK(positions->scalar_type() == at::kLong && positions->dim() == 2 &&
+                    positions->sym_size(0) == k.sym_size(0) && positions->sym_size(1) == k.sym_size(1),
+                "wkv4: positions must be int64 [B, T] = [", k.sym_size(0), ", ", k.sym_size(1), "], but they are ",
+                positions->scalar_type(), " ", positions->sym_sizes());
+  }
+}
+
+// Arguments as the kernels take them: contiguous, in the state's dtype.
+struct Inputs {
+  Tensor w, u, k, v, state, positions;
+  int64_t batch, time, channels;
+
+  Inputs(const Tensor& w_in, const Tensor& u_in, const Tensor& k_in, const Tensor& v_in, const MaybeTensor& state_in,
+         const MaybeTensor& positions_in)
+      : batch(k_in.size(0)), time(k_in.size(1)), channels(k_in.size(2)) {
+    const at::ScalarType type = state_type(k_in);
+    w = w_in.to(type).contiguous();
+    u = u_in.to(type).contiguous();
+    k = k_in.to(type).contiguous();
+    v = v_in.to(type).contiguous();
+    if (given(state_in)) state = state_in->to(type).contiguous();
+    if (given(positions_in)) positions = positions_in->contiguous();
+  }
+  int64_t items() const { return batch * wkv4_blocks(channels); }
+  // Items below which a second thread costs more than it saves: about 20 microseconds of work.
+  int64_t grain() const { return std::max<int64_t>(1, 16384 / (kWkv4Block * std::max<int64_t>(1, time))); }
+};
+
+template <class Scalar>
+const Scalar* data_or_null(const Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<Scalar>() : nullptr;
+}
+
+template <class Scalar>
+void run_forward(const Inputs& in, Tensor& y, Tensor& last_state, Tensor& checkpoints, bool reference) {
+  const Wkv4Forward<Scalar> p{in.batch,
+                              in.time,
+                              in.channels,
+                              in.w.const_data_ptr<Scalar>(),
+                              in.u.const_data_ptr<Scalar>(),
+                              in.k.const_data_ptr<Scalar>(),
+                              in.v.const_data_ptr<Scalar>(),
+                              data_or_null<Scalar>(in.state),
+                              data_or_null<int64_t>(in.positions),
+                              y.mutable_data_ptr<Scalar>(),
+                              last_state.mutable_data_ptr<Scalar>(),
+                              checkpoints.defined() ? checkpoints.mutable_data_ptr<Scalar>() : nullptr};
+  if (reference) {
+    wkv4_forward_reference(p);
+  } else {
+    at::parallel_for(0, in.items(), in.grain(), [&](int64_t begin, int64_t end) { wkv4_forward_cpu(p, begin, end); });
+  }
+}
+
+Outputs forward_into(const Inputs& in, at::ScalarType result_type, Tensor checkpoints, bool reference) {
+  Tensor y = at::empty({in.batch, in.time, in.channels}, in.k.options());
+  Tensor last_state = at::empty({in.batch, 3, in.channels}, in.k.options());
+  if (in.k.scalar_type() == at::kDouble) {
+    run_forward<double>(in, y, last_state, checkpoints, reference);
+  } else {
+    run_forward<float>(in, y, last_state, checkpoints, reference);
+  }
+  return {y.to(result_type), last_state};
+}
+
+Outputs forward_cpu(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
+                    const MaybeTensor& positions) {
+  check_inputs(w, u, k, v, state, positions);
+  return forward_into(Inputs(w, u, k, v, state, positions), k.scalar_type(), Tensor(), false);
+}
+
+SavedOutputs saving_forward_cpu(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
+                                const MaybeTensor& state, const MaybeTensor& positions, bool reference) {
+  check_inputs(w, u, k, v, state, positions);
+  const Inputs in(w, u, k, v, state, positions);
+  const int64_t chunks = reference ? 0 : wkv4_chunks(in.time);
+  Tensor checkpoints = at::empty({in.batch, chunks, 3, in.channels}, in.k.options());
+  auto [y, last_state] = forward_into(in, k.scalar_type(), reference ? Tensor() : checkpoints, reference);
+  return {y, last_state, checkpoints};
+}
+
+template <class Scalar>
+void run_backward(const Inputs& in, const Tensor& grad_y, const Tensor& grad_last_state, const Tensor& checkpoints,
+                  bool reference, Tensor& grad_w, Tensor& grad_u, Tensor& grad_k, Tensor& grad_v, Tensor& grad_state) {
+  const Tensor rows = at::empty({2, in.batch, in.channels}, in.k.options());
+  Scalar* w_rows = rows.mutable_data_ptr<Scalar>();
+  Scalar* u_rows = w_rows + in.batch * in.channels;
+  const Wkv4Backward<Scalar> p{in.batch,
+                               in.time,
+                               in.channels,
+                               in.w.const_data_ptr<Scalar>(),
+                               in.u.const_data_ptr<Scalar>(),
+                               in.k.const_data_ptr<Scalar>(),
+                               in.v.const_data_ptr<Scalar>(),
+                               data_or_null<Scalar>(in.state),
+                               data_or_null<int64_t>(in.positions),
+                               checkpoints.const_data_ptr<Scalar>(),
+                               grad_y.const_data_ptr<Scalar>(),
+                               data_or_null<Scalar>(grad_last_state),
+                               w_rows,
+                               u_rows,
+                               grad_k.mutable_data_ptr<Scalar>(),
+                               grad_v.mutable_data_ptr<Scalar>(),
+                               grad_state.mutable_data_ptr<Scalar>()};
+  if (reference) {
+    wkv4_backward_reference(p);
+  } else {
+    at::parallel_for(0, in.items(), in.grain(), [&](int64_t begin, int64_t end) { wkv4_backward_cpu(p, begin, end); });
+  }
+  // Rows are added in their order, whichever thread made them.
+  Scalar* gw = grad_w.mutable_data_ptr<Scalar>();
+  Scalar* gu = grad_u.mutable_data_ptr<Scalar>();
+  for (int64_t b = 0; b < in.batch; ++b) {
+    for (int64_t c = 0; c < in.channels; ++c) {
+      gw[c] += w_rows[b * in.channels + c];
+      gu[c] += u_rows[b * in.channels + c];
+    }
+  }
+}
+
+Gradients backward_cpu(const MaybeTensor& grad_y, const MaybeTensor& grad_last_state, const Tensor& w, const Tensor& u,
+                       const Tensor& k, const Tensor& v, const MaybeTensor& state, const MaybeTensor& positions,
+                       const Tensor& checkpoints, bool reference) {
+  check_inputs(w, u, k, v, state, positions);
+  const Inputs in(w, u, k, v, state, positions);
+  const auto options = in.k.options();
+  const Tensor gy = given(grad_y) ? grad_y->to(options.dtype().toScalarType()).contiguous()
+                                  : at::zeros({in.batch, in.time, in.channels}, options);
+  const Tensor gs =
+      given(grad_last_state) ? grad_last_state->to(options.dtype().toScalarType()).contiguous() : Tensor();
+  Tensor grad_w = at::zeros({in.channels}, options), grad_u = at::zeros({in.channels}, options);
+  Tensor grad_k = at::empty({in.batch, in.time, in.channels}, options);
+  Tensor grad_v = at::empty({in.batch, in.time, in.channels}, options);
+  Tensor grad_state = at::empty({in.batch, 3, in.channels}, options);
+  if (in.k.scalar_type() == at::kDouble) {
+    run_backward<double>(in, gy, gs, checkpoints, reference, grad_w, grad_u, grad_k, grad_v, grad_state);
+  } else {
+    run_backward<float>(in, gy, gs, checkpoints, reference, grad_w, grad_u, grad_k, grad_v, grad_state);
+  }
+  return {grad_w.to(w.scalar_type()), grad_u.to(u.scalar_type()), grad_k.to(k.scalar_type()),
+          grad_v.to(v.scalar_type()), given(state) ? grad_state.to(state->scalar_type()) : grad_state};
+}
+
+// ---- meta: shapes only, sizes may be symbolic ----
+
+Outputs forward_meta(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
+                     const MaybeTensor& positions) {
+  check_inputs(w, u, k, v, state, positions);
+  return {at::empty_symint(k.sym_sizes(), k.options()),
+          at::empty_symint({k.sym_size(0), 3, k.sym_size(2)}, k.options().dtype(state_type(k)))};
+}
+
+SavedOutputs saving_forward_meta(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
+                                 const MaybeTensor& state, const MaybeTensor& positions, bool reference) {
+  auto [y, last_state] = forward_meta(w, u, k, v, state, positions);
+  const c10::SymInt chunks = reference ? c10::SymInt(0) : (k.sym_size(1) + (kWkv4Chunk - 1)) / kWkv4Chunk;
+  return {y, last_state, at::empty_symint({k.sym_size(0), chunks, 3, k.sym_size(2)}, last_state.options())};
+}
+
+Gradients backward_meta(const MaybeTensor&, const MaybeTensor&, const Tensor& w, const Tensor& u, const Tensor& k,
+                        const Tensor& v, const MaybeTensor& state, const MaybeTensor& positions, const Tensor&, bool) {
+  check_inputs(w, u, k, v, state, positions);
+  const auto type = given(state) ? state->scalar_type() : state_type(k);
+  return {at::empty_symint(w.sym_sizes(), w.options()), at::empty_symint(u.sym_sizes(), u.options()),
+          at::empty_symint(k.sym_sizes(), k.options()), at::empty_symint(v.sym_sizes(), v.options()),
+          at::empty_symint({k.sym_size(0), 3, k.sym_size(2)}, k.options().dtype(type))};
+}
+
+// ---- autograd ----
+
+bool requires_grad(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+bool requires_grad(const MaybeTensor& tensor) { return given(tensor) && tensor->requires_grad(); }
+
+class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext*, const MaybeTensor& grad_y,
+                                                const MaybeTensor& grad_last_state, const Tensor& w, const Tensor& u,
+                                                const Tensor& k, const Tensor& v, const MaybeTensor& state,
+                                                const MaybeTensor& positions, const Tensor& checkpoints,
+                                                bool reference) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [gw, gu, gk, gv, gs] =
+        backward_op().call(grad_y, grad_last_state, w, u, k, v, state, positions, checkpoints, reference);
+    return {gw, gu, gk, gv, gs};
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list) {
+    TORCH_CHECK(false, "wkv4: gradients of gradients are not implemented");
+  }
+};
+
+Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_last_state, const Tensor& w,
+                            const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
+                            const MaybeTensor& positions, const Tensor& checkpoints, bool reference) {
+  if (at::GradMode::is_enabled() &&
+      (requires_grad(grad_y) || requires_grad(grad_last_state) || requires_grad(w) || requires_grad(u) ||
+       requires_grad(k) || requires_grad(v) || requires_grad(state))) {
+    const auto g =
+        BackwardOnce::apply(grad_y, grad_last_state, w, u, k, v, state, positions, checkpoints, reference);
+    return {g[0], g[1], g[2], g[3], g[4]};
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return backward_op().call(grad_y, grad_last_state, w, u, k, v, state, positions, checkpoints, reference);
+}
+
+class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& w,
+                                                const Tensor& u, const Tensor& k, const Tensor& v,
+                                                const MaybeTensor& state, const MaybeTensor& positions,
+                                                bool reference) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, reference);
+    context->save_for_backward({w, u, k, v, state.value_or(Tensor()), positions.value_or(Tensor()), checkpoints});
+    context->saved_data["reference"] = reference;
+    context->set_materialize_grads(false);
+    context->mark_non_differentiable({checkpoints});
+    return {y, last_state, checkpoints};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const auto maybe = [](const Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
+    if (!gradients[0].defined() && !gradients[1].defined()) return torch::autograd::variable_list(7);
+    auto [gw, gu, gk, gv, gs] =
+        backward_op().call(maybe(gradients[0]), maybe(gradients[1]), saved[0], saved[1], saved[2], saved[3],
+                           maybe(saved[4]), maybe(saved[5]), saved[6], context->saved_data["reference"].toBool());
+    return {gw, gu, gk, gv, saved[4].defined() ? gs : Tensor(), Tensor(), Tensor()};
+  }
+};
+
+SavedOutputs saving_forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
+                                     const MaybeTensor& state, const MaybeTensor& positions, bool reference) {
+  const auto out = ForwardWithBackward::apply(w, u, k, v, state, positions, reference);
+  return {out[0], out[1], out[2]};
+}
+
+Outputs forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
+                         const MaybeTensor& positions) {
+  if (at::GradMode::is_enabled() && (requires_grad(w) || requires_grad(u) || requires_grad(k) || requires_grad(v) ||
+                                     requires_grad(state))) {
+    auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, false);
+    return {y, last_state};
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return forward_op().call(w, u, k, v, state, positions);
+}
+
+Outputs reference_composite(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
+                            const MaybeTensor& state, const MaybeTensor& positions) {
+  auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, true);
+  return {y, last_state};
+}
+
+TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
+  m.def(
+      "wkv4(Tensor w, Tensor u, Tensor k, Tensor v, Tensor? state=None, Tensor? positions=None) "
+      "-> (Tensor y, Tensor last_state)");
+  m.def(
+      "wkv4_reference(Tensor w, Tensor u, Tensor k, Tensor v, Tensor? state=None, Tensor? positions=None) "
+      "-> (Tensor y, Tensor last_state)");
+  m.def(
+      "_wkv4_forward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor? state=None, Tensor? positions=None, "
+      "bool reference=False) -> (Tensor y, Tensor last_state, Tensor checkpoints)");
+  m.def(
+      "_wkv4_backward(Tensor? grad_y, Tensor? grad_last_state, Tensor w, Tensor u, Tensor k, Tensor v, Tensor? state, "
+      "Tensor? positions, Tensor checkpoints, bool reference=False) "
+      "-> (Tensor grad_w, Tensor grad_u, Tensor grad_k, Tensor grad_v, Tensor grad_state)");
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
+  m.impl("wkv4", TORCH_FN(forward_cpu));
+  m.impl("_wkv4_forward", TORCH_FN(saving_forward_cpu));
+  m.impl("_wkv4_backward", TORCH_FN(backward_cpu));
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
+  m.impl("wkv4", TORCH_FN(forward_meta));
+  m.impl("_wkv4_forward", TORCH_FN(saving_forward_meta));
+  m.impl("_wkv4_backward", TORCH_FN(backward_meta));
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
+  m.impl("wkv4", TORCH_FN(forward_autograd));
+  m.impl("_wkv4_forward", TORCH_FN(saving_forward_autograd));
+  m.impl("_wkv4_backward", TORCH_FN(backward_autograd));
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CompositeImplicitAutograd, m) {
+  m.impl("wkv4_reference", TORCH_FN(reference_composite));
+}
+
+}  // namespace
+}  // namespace wkv4_op
+
+Wkv4Result wkv4(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                const std::optional<at::Tensor>& state, const std::optional<at::Tensor>& positions) {
+  auto [y, last_state] = wkv4_op::forward_op().call(w, u, k, v, state, positions);
+  return {y, last_state};
+}
+
+Wkv4Result wkv4_reference(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                          const std::optional<at::Tensor>& state, const std::optional<at::Tensor>& positions) {
+  static const auto op = wkv4_op::find_op<wkv4_op::Forward>("hippodrome::wkv4_reference");
+  auto [y, last_state] = op.call(w, u, k, v, state, positions);
+  return {y, last_state};
+}
+
+}  // namespace hippodrome
