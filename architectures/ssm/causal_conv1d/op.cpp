@@ -1,0 +1,398 @@
+// Registers causal_conv1d with LibTorch: schemas, checks, CPU and meta kernels, autograd.
+#include "architectures/ssm/causal_conv1d/op.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include "architectures/ssm/causal_conv1d/causal_conv1d.h"
+#include "architectures/ssm/causal_conv1d/reference.h"
+
+namespace hippodrome {
+namespace causal_conv1d_op {
+namespace {
+
+using at::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+using Outputs = std::tuple<Tensor, Tensor>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+using Public = Outputs(const Tensor&, const Tensor&, const MaybeTensor&, std::string_view, const MaybeTensor&,
+                       const MaybeTensor&);
+using Forward = Outputs(const Tensor&, const Tensor&, const MaybeTensor&, std::string_view, const MaybeTensor&,
+                        const MaybeTensor&, bool);
+using Backward = Gradients(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const MaybeTensor&,
+                           std::string_view, const MaybeTensor&, const MaybeTensor&, bool);
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+const auto& forward_op() {
+  static const auto op = find_op<Forward>("hippodrome::_causal_conv1d_forward");
+  return op;
+}
+const auto& backward_op() {
+  static const auto op = find_op<Backward>("hippodrome::_causal_conv1d_backward");
+  return op;
+}
+
+bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->defined(); }
+
+at::ScalarType state_type(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+void check_inputs(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                  const MaybeTensor& initial_state, const MaybeTensor& positions) {
+  TORCH_CHECK(x.dim() == 3 && x.is_floating_point(), "causal_conv1d: x must be [B, D, L] of a floating-point dtype, but it is ",
+              x.scalar_type(), " with ", x.dim(), " axes");
+  const c10::SymInt channels = x.sym_size(1);
+  TORCH_CHECK(weight.dim() == 2 && weight.sym_size(0) == channels, "causal_conv1d: weight must be [D, K] with D = ", channels,
+              ", but it is ", weight.sym_sizes());
+  const c10::SymInt taps = weight.sym_size(1);
+  TORCH_CHECK(taps >= 1 && taps <= kCausalConv1dMaxTaps, "causal_conv1d: weight must have 1 to ", kCausalConv1dMaxTaps,
+              " taps, but it has ", taps);
+  TORCH_CHECK(activation.empty() || activation == "silu", "causal_conv1d: activation must be \"\" or \"silu\", but it is \"",
+              activation, "\"");
+  if (given(bias)) {
+    TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == channels, "causal_conv1d: bias must be [D] with D = ", channels,
+                ", but it is ", bias->sym_sizes());
+  }
+  if (given(initial_state)) {
+    TORCH_CHECK(initial_state->dim() == 3 && initial_state->sym_size(0) == x.sym_size(0) &&
+                    initial_state->sym_size(1) == channels && initial_state->sym_size(2) == taps - 1,
+                "causal_conv1d: initial_state must be [B, D, K-1] = [", x.sym_size(0), ", ", channels, ", ", taps - 1,
+                "], but it is ", initial_state->sym_sizes());
+  }
+  if (given(positions)) {
+    TORCH_CHECK(positions->scalar_type() == at::kLong && positions->dim() == 2 &&
+                    positions->sym_size(0) == x.sym_size(0) && positions->sym_size(1) == x.sym_size(2),
+                "causal_conv1d: positions must be int64 [B, L] = [", x.sym_size(0), ", ", x.sym_size(2),
+                "], but they are ", positions->scalar_type(), " ", positions->sym_sizes());
+  }
+}
+
+// [B, D, L] with channels adjacent in memory: itself where that holds, else a copy.
+Tensor channels_adjacent(const Tensor& x) {
+  if (x.stride(1) == 1 || x.size(1) <= 1) return x;
+  return x.transpose(1, 2).contiguous().transpose(1, 2);
+}
+
+Tensor empty_channels_adjacent(const Tensor& like) {
+  const int64_t channels = like.size(1), time = like.size(2);
+  return at::empty_strided({like.size(0), channels, time}, {channels * time, 1, channels}, like.options());
+}
+
+// Arguments as the kernels take them: the layout above, the state's dtype.
+struct Inputs {
+  Tensor x, weight, bias, initial_state, positions;
+  int64_t batch, channels, time, taps;
+  bool silu;
+
+  Inputs(const Tensor& x_in, const Tensor& weight_in, const MaybeTensor& bias_in, std::string_view activation,
+         const MaybeTensor& initial_state_in, const MaybeTensor& positions_in)
+      : batch(x_in.size(0)),
+        channels(x_in.size(1)),
+        time(x_in.size(2)),
+        taps(weight_in.size(1)),
+        silu(!activation.empty()) {
+    const at::ScalarType type = state_type(x_in);
+    x = channels_adjacent(x_in.to(type));
+    weight = weight_in.to(type).contiguous();
+    if (given(bias_in)) bias = bias_in->to(type).contiguous();
+    if (given(initial_state_in)) initial_state = initial_state_in->to(type).contiguous();
+    if (given(positions_in)) positions = positions_in->contiguous();
+  }
+  int64_t items() const { return batch * causal_conv1d_tiles(time) * causal_conv1d_blocks(channels); }
+  // Items below which a second thread costs more than it saves: about 20 microseconds of work.
+  int64_t grain() const {
+    const int64_t steps = std::clamp<int64_t>(time, 1, kCausalConv1dTile);
+    return std::max<int64_t>(1, 32768 / (kCausalConv1dBlock * steps));
+  }
+};
+
+template <class Scalar>
+CausalConv1dSequence<Scalar> sequence(const Tensor& x) {
+  return {x.const_data_ptr<Scalar>(), x.stride(0), x.stride(2)};
+}
+
+template <class Scalar>
+const Scalar* data_or_null(const Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<Scalar>() : nullptr;
+}
+
+template <class Scalar>
+void run_forward(const Inputs& in, Tensor& y, Tensor& final_state, bool reference) {
+  const CausalConv1dForward<Scalar> p{in.batch,
+                                      in.channels,
+                                      in.time,
+                                      in.taps,
+                                      in.silu,
+                                      sequence<Scalar>(in.x),
+                                      in.weight.const_data_ptr<Scalar>(),
+                                      data_or_null<Scalar>(in.bias),
+                                      data_or_null<Scalar>(in.initial_state),
+                                      data_or_null<int64_t>(in.positions),
+                                      y.mutable_data_ptr<Scalar>(),
+                                      final_state.mutable_data_ptr<Scalar>()};
+  if (reference) {
+    causal_conv1d_forward_reference(p);
+  } else {
+    at::parallel_for(0, in.items(), in.grain(),
+                     [&](int64_t begin, int64_t end) { causal_conv1d_forward_cpu(p, begin, end); });
+  }
+}
+
+Outputs forward_cpu(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                    const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
+  check_inputs(x, weight, bias, activation, initial_state, positions);
+  const Inputs in(x, weight, bias, activation, initial_state, positions);
+  Tensor y = empty_channels_adjacent(in.x);
+  Tensor final_state = at::empty({in.batch, in.channels, in.taps - 1}, in.x.options());
+  if (in.x.scalar_type() == at::kDouble) {
+    run_forward<double>(in, y, final_state, reference);
+  } else {
+    run_forward<float>(in, y, final_state, reference);
+  }
+  return {y.to(x.scalar_type()), final_state};
+}
+
+template <class Scalar>
+void run_backward(const Inputs& in, const Tensor& grad_y, const Tensor& grad_final_state, bool reference,
+                  Tensor& grad_x, Tensor& grad_weight, Tensor& grad_bias, Tensor& grad_initial_state) {
+  const int64_t rows = in.batch * causal_conv1d_tiles(in.time), width = (in.taps + 1) * in.channels;
+  const Tensor partial = at::empty({rows, in.taps + 1, in.channels}, in.x.options());
+  const CausalConv1dBackward<Scalar> p{in.batch,
+                                       in.channels,
+                                       in.time,
+                                       in.taps,
+                                       in.silu,
+                                       sequence<Scalar>(in.x),
+                                       in.weight.const_data_ptr<Scalar>(),
+                                       data_or_null<Scalar>(in.bias),
+                                       data_or_null<Scalar>(in.initial_state),
+                                       data_or_null<int64_t>(in.positions),
+                                       sequence<Scalar>(grad_y),
+                                       data_or_null<Scalar>(grad_final_state),
+                                       grad_x.mutable_data_ptr<Scalar>(),
+                                       partial.mutable_data_ptr<Scalar>(),
+                                       grad_initial_state.mutable_data_ptr<Scalar>()};
+  if (reference) {
+    causal_conv1d_backward_reference(p);
+  } else {
+    at::parallel_for(0, in.items(), in.grain(),
+                     [&](int64_t begin, int64_t end) { causal_conv1d_backward_cpu(p, begin, end); });
+  }
+  // Rows are added in their order, whichever thread made them.
+  Tensor sums = at::zeros({in.taps + 1, in.channels}, in.x.options());
+  Scalar* sum = sums.mutable_data_ptr<Scalar>();
+  const Scalar* from = partial.const_data_ptr<Scalar>();
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < width; ++i) sum[i] += from[row * width + i];
+  }
+  grad_weight = sums.narrow(0, 0, in.taps).t().contiguous();
+  grad_bias = sums.select(0, in.taps).clone();
+}
+
+Gradients backward_cpu(const MaybeTensor& grad_y, const MaybeTensor& grad_final_state, const Tensor& x,
+                       const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                       const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
+  check_inputs(x, weight, bias, activation, initial_state, positions);
+  const Inputs in(x, weight, bias, activation, initial_state, positions);
+  const at::ScalarType type = in.x.scalar_type();
+  const Tensor gy = given(grad_y) ? channels_adjacent(grad_y->to(type))
+                                  : at::zeros({in.batch, in.time, in.channels}, in.x.options()).transpose(1, 2);
+  const Tensor gs = given(grad_final_state) ? grad_final_state->to(type).contiguous() : Tensor();
+  Tensor grad_x = empty_channels_adjacent(in.x), grad_weight, grad_bias;
+  Tensor grad_initial_state = at::empty({in.batch, in.channels, in.taps - 1}, in.x.options());
+  if (type == at::kDouble) {
+    run_backward<double>(in, gy, gs, reference, grad_x, grad_weight, grad_bias, grad_initial_state);
+  } else {
+    run_backward<float>(in, gy, gs, reference, grad_x, grad_weight, grad_bias, grad_initial_state);
+  }
+  return {grad_x.to(x.scalar_type()), grad_weight.to(weight.scalar_type()),
+          given(bias) ? grad_bias.to(bias->scalar_type()) : grad_bias,
+          given(initial_state) ? grad_initial_state.to(initial_state->scalar_type()) : grad_initial_state};
+}
+
+// ---- meta: shapes and strides only, sizes may be symbolic ----
+
+Tensor meta_channels_adjacent(const Tensor& x) {
+  const c10::SymInt channels = x.sym_size(1), time = x.sym_size(2);
+  return at::empty_strided_symint({x.sym_size(0), channels, time}, {channels * time, 1, channels}, x.options());
+}
+
+Outputs forward_meta(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                     const MaybeTensor& initial_state, const MaybeTensor& positions, bool) {
+  check_inputs(x, weight, bias, activation, initial_state, positions);
+  return {meta_channels_adjacent(x),
+          at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(1) - 1}, x.options().dtype(state_type(x)))};
+}
+
+Gradients backward_meta(const MaybeTensor&, const MaybeTensor&, const Tensor& x, const Tensor& weight,
+                        const MaybeTensor& bias, std::string_view activation, const MaybeTensor& initial_state,
+                        const MaybeTensor& positions, bool) {
+  check_inputs(x, weight, bias, activation, initial_state, positions);
+  const auto options = x.options().dtype(state_type(x));
+  return {meta_channels_adjacent(x), at::empty_symint(weight.sym_sizes(), weight.options()),
+          at::empty_symint({x.sym_size(1)}, given(bias) ? bias->options() : options),
+          at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(1) - 1},
+                           given(initial_state) ? initial_state->options() : options)};
+}
+
+// ---- autograd ----
+
+bool requires_grad(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+bool requires_grad(const MaybeTensor& tensor) { return given(tensor) && tensor->requires_grad(); }
+
+class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext*, const MaybeTensor& grad_y,
+                                                const MaybeTensor& grad_final_state, const Tensor& x,
+                                                const Tensor& weight, const MaybeTensor& bias,
+                                                std::string_view activation, const MaybeTensor& initial_state,
+                                                const MaybeTensor& positions, bool reference) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [gx, gw, gb, gs] = backward_op().call(grad_y, grad_final_state, x, weight, bias, activation, initial_state,
+                                               positions, reference);
+    return {gx, gw, gb, gs};
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list) {
+    TORCH_CHECK(false, "causal_conv1d: gradients of gradients are not implemented");
+  }
+};
+
+Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_final_state, const Tensor& x,
+                            const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                            const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
+  if (at::GradMode::is_enabled() &&
+      (requires_grad(grad_y) || requires_grad(grad_final_state) || requires_grad(x) || requires_grad(weight) ||
+       requires_grad(bias) || requires_grad(initial_state))) {
+    const auto g = BackwardOnce::apply(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions,
+                                       reference);
+    return {g[0], g[1], g[2], g[3]};
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return backward_op().call(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions, reference);
+}
+
+class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& x,
+                                                const Tensor& weight, const MaybeTensor& bias,
+                                                std::string_view activation, const MaybeTensor& initial_state,
+                                                const MaybeTensor& positions, bool reference) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [y, final_state] = forward_op().call(x, weight, bias, activation, initial_state, positions, reference);
+    context->save_for_backward({x, weight, bias.value_or(Tensor()), initial_state.value_or(Tensor()),
+                                positions.value_or(Tensor())});
+    context->saved_data["activation"] = std::string(activation);
+    context->saved_data["reference"] = reference;
+    context->set_materialize_grads(false);
+    return {y, final_state};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const auto maybe = [](const Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
+    if (!gradients[0].defined() && !gradients[1].defined()) return torch::autograd::variable_list(7);
+    auto [gx, gw, gb, gs] =
+        backward_op().call(maybe(gradients[0]), maybe(gradients[1]), saved[0], saved[1], maybe(saved[2]),
+                           context->saved_data["activation"].toStringView(), maybe(saved[3]), maybe(saved[4]),
+                           context->saved_data["reference"].toBool());
+    return {gx,       gw,       saved[2].defined() ? gb : Tensor(), Tensor(), saved[3].defined() ? gs : Tensor(),
+            Tensor(), Tensor()};
+  }
+};
+
+Outputs forward_autograd(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                         const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
+  if (at::GradMode::is_enabled() &&
+      (requires_grad(x) || requires_grad(weight) || requires_grad(bias) || requires_grad(initial_state))) {
+    const auto out = ForwardWithBackward::apply(x, weight, bias, activation, initial_state, positions, reference);
+    return {out[0], out[1]};
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return forward_op().call(x, weight, bias, activation, initial_state, positions, reference);
+}
+
+// Both public ops are the differentiable `_forward`: nothing is saved beyond the inputs, so inference needs no other path.
+Outputs fused_composite(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                        const MaybeTensor& initial_state, const MaybeTensor& positions) {
+  return forward_op().call(x, weight, bias, activation, initial_state, positions, false);
+}
+
+Outputs reference_composite(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
+                            const MaybeTensor& initial_state, const MaybeTensor& positions) {
+  return forward_op().call(x, weight, bias, activation, initial_state, positions, true);
+}
+
+TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
+  m.def(
+      "causal_conv1d(Tensor x, Tensor weight, Tensor? bias=None, str activation=\"\", Tensor? initial_state=None, "
+      "Tensor? positions=None) -> (Tensor y, Tensor final_state)");
+  m.def(
+      "causal_conv1d_reference(Tensor x, Tensor weight, Tensor? bias=None, str activation=\"\", "
+      "Tensor? initial_state=None, Tensor? positions=None) -> (Tensor y, Tensor final_state)");
+  m.def(
+      "_causal_conv1d_forward(Tensor x, Tensor weight, Tensor? bias=None, str activation=\"\", "
+      "Tensor? initial_state=None, Tensor? positions=None, bool reference=False) -> (Tensor y, Tensor final_state)");
+  m.def(
+      "_causal_conv1d_backward(Tensor? grad_y, Tensor? grad_final_state, Tensor x, Tensor weight, Tensor? bias, "
+      "str activation, Tensor? initial_state, Tensor? positions, bool reference=False) "
+      "-> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias, Tensor grad_initial_state)");
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
+  m.impl("_causal_conv1d_forward", TORCH_FN(forward_cpu));
+  m.impl("_causal_conv1d_backward", TORCH_FN(backward_cpu));
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
+  m.impl("_causal_conv1d_forward", TORCH_FN(forward_meta));
+  m.impl("_causal_conv1d_backward", TORCH_FN(backward_meta));
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
+  m.impl("_causal_conv1d_forward", TORCH_FN(forward_autograd));
+  m.impl("_causal_conv1d_backward", TORCH_FN(backward_autograd));
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CompositeImplicitAutograd, m) {
+  m.impl("causal_conv1d", TORCH_FN(fused_composite));
+  m.impl("causal_conv1d_reference", TORCH_FN(reference_composite));
+}
+
+}  // namespace
+}  // namespace causal_conv1d_op
+
+CausalConv1dResult causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                                 std::string_view activation, const std::optional<at::Tensor>& initial_state,
+                                 const std::optional<at::Tensor>& positions) {
+  // The composite's body, one dispatch shorter: this is the decoding path.
+  auto [y, final_state] = causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, false);
+  return {y, final_state};
+}
+
+CausalConv1dResult causal_conv1d_reference(const at::Tensor& x, const at::Tensor& weight,
+                                           const std::optional<at::Tensor>& bias, std::string_view activation,
+                                           const std::optional<at::Tensor>& initial_state,
+                                           const std::optional<at::Tensor>& positions) {
+  auto [y, final_state] = causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, true);
+  return {y, final_state};
+}
+
+}  // namespace hippodrome
