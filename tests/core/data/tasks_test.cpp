@@ -27,14 +27,22 @@ std::vector<Case> cases() {
   const ConfigValue filled = table("filler", std::string("random"));
   return {
       {"text", "text", ConfigValue(), 1, {}, 0},
-      {"parity", "parity", ConfigValue(), 1, {}, 1},
-      {"parity_last", "parity", last, 1, {}, 1},
-      {"selective_copying", "selective_copying", ConfigValue(), 1, {}, 1},
-      {"induction", "induction", ConfigValue(), 1, {}, 1},
-      {"recall", "recall", ConfigValue(), 1, {}, 1},
-      {"recall_random", "recall", filled, 1, {}, 1},
+      {"parity", "parity", ConfigValue(), 1,
+       {1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1}, 10631498280700683911ull},
+      {"parity_last", "parity", last, 1,
+       {1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1}, 12863496077886262312ull},
+      {"selective_copying", "selective_copying", ConfigValue(), 1,
+       {0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 4, 0}, 1593082372321014328ull},
+      {"induction", "induction", ConfigValue(), 1,
+       {9, 5, 10, 14, 1, 1, 4, 7, 13, 3, 5, 15}, 5495069225636597158ull},
+      {"recall", "recall", ConfigValue(), 1,
+       {102, 414, 167, 389, 125, 306, 2, 335, 0, 0, 0, 0}, 5477438358734349568ull},
+      {"recall_random", "recall", filled, 1,
+       {102, 414, 167, 389, 125, 306, 2, 335, 113, 279, 160, 187}, 15761818070507897489ull},
   };
 }
+
+void PrintTo(const Case& one, std::ostream* out) { *out << one.label; }
 
 uint64_t checksum(const Batch& batch) {
   uint64_t sum = 0;
@@ -185,7 +193,7 @@ TEST_P(EveryTask, KeepsItsGeneratorUntilTheVersionChanges) {
   if (expected.checksum != 0) {
     const Batch batch = batch_of(*task, request());
     std::vector<int64_t> first = ids(batch.tokens);
-    first.resize(expected.first_tokens.size());
+    first.resize(12);
     EXPECT_EQ(first, expected.first_tokens);
     EXPECT_EQ(checksum(batch), expected.checksum);
   }
