@@ -154,7 +154,9 @@ void expect_float_as_good_as_plain(const Shape& s, int options, const Results& w
   EXPECT_LE(relative_error(got.last_state, want.last_state),
             std::max(1e-6, 2 * relative_error(plain.last_state, want.last_state))) << what;
   for (size_t i = 0; i < got.gradients.size(); ++i) {
-    const double bound = std::max(2e-6, 3 * relative_error(plain.gradients[i], want.gradients[i]));
+    // The error of one or two sums is luck; of many, a root mean square.
+    const double floor = want.gradients[i].numel() < 3 ? 2e-5 : 2e-6;
+    const double bound = std::max(floor, 3 * relative_error(plain.gradients[i], want.gradients[i]));
     EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), bound) << what << ", gradient " << i;
   }
 }
