@@ -123,12 +123,13 @@ void PackColumns(D d, const T* HWY_RESTRICT weight, int64_t depth, int64_t hidde
   }
 }
 
-// out[row][0 … H) = Σ_j (a[row] ++ b[row])[j] · W[j, :], the two parts of j being depth_a and depth_b long.
+// out[row][0 … H) = start[row] + Σ_j (a[row] ++ b[row])[j] · W[j, :], the two parts of j being depth_a and depth_b long.
 template <class T>
 struct AdjointRow {
   const T* a;
   const T* b;
-  T* out;  // padded to whole vectors
+  T* out;          // padded to whole vectors
+  const T* start;  // likewise; null for zeros
 };
 
 template <class D, class T>
@@ -148,7 +149,10 @@ void AdjointProduct(D d, const AdjointRow<T>* rows, size_t row_count, const T* p
         for (size_t m = 0; m < kRows; ++m) {
           a[m] = rows[first + m].a;
           b[m] = rows[first + m].b;
-          for (size_t v = 0; v < kVectors; ++v) sum[m][v] = hn::Zero(d);
+          for (size_t v = 0; v < kVectors; ++v) {
+            const T* start = rows[first + m].start;
+            sum[m][v] = start != nullptr ? hn::LoadU(d, start + (q + v) * kLanes) : hn::Zero(d);
+          }
         }
         AddProduct<kRows, kVectors>(d, a, panel, depth_a, sum);
         if (depth_b > 0) AddProduct<kRows, kVectors>(d, b, panel + depth_a * kVectors * kLanes, depth_b, sum);

@@ -215,7 +215,7 @@ void Backward(const LstmScanBackward<T>& p, int64_t begin, int64_t end) {
         std::fill_n(dc_of(r), H, T(0));
         wanted[r] = -1;
       } else {
-        products[n++] = {p.grad_gates + token * 4 * H, nullptr, dh_of(r)};
+        products[n++] = {p.grad_gates + token * 4 * H, nullptr, dh_of(r), nullptr};
         wanted[r] = token;
       }
     }

@@ -12,7 +12,6 @@
 #include <tuple>
 
 #include "architectures/recurrent/lstm_scan/op.h"
-#include "architectures/recurrent/lstm_scan/reference.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome {

@@ -72,7 +72,7 @@ inline void expect_same_bits(const Tensors& a, const Tensors& b, const std::stri
 }
 
 // The law of fast kernels: error against float64 at most `factor` times that of the plain loops in the same dtype, or 1e-6.
-// A tensor of a few numbers is no statistic (the plain loops can be right by luck): there the floor is 1e-5.
+// A tensor of a few numbers is no statistic (the plain loops can be right by luck, and an initial gradient is a product of L factors): there the floor is 3e-5.
 inline void expect_lawful(const Tensors& fused, const Tensors& plain, const Tensors& exact, double factor,
                           const std::string& what) {
   for (size_t i = 0; i < fused.size(); ++i) {
@@ -82,7 +82,7 @@ inline void expect_lawful(const Tensors& fused, const Tensors& plain, const Tens
       EXPECT_EQ(rms(fused[i]), 0.0) << what << ", tensor " << i;
       continue;
     }
-    const double floor = exact[i].numel() < 16 ? 1e-5 : 1e-6;
+    const double floor = exact[i].numel() < 16 ? 3e-5 : 1e-6;
     EXPECT_LE(relative_error(fused[i], exact[i]), std::max(floor, factor * relative_error(plain[i], exact[i])))
         << what << ", tensor " << i;
   }

@@ -1,0 +1,229 @@
+#include "architectures/recurrent/gru_scan/gru_scan.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/gru.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <limits>
+#include <tuple>
+
+#include "tests/architectures/recurrent/scan_checks.h"
+
+namespace hippodrome {
+namespace gru_scan_test {
+namespace {
+
+using namespace scan_checks;
+
+// Inputs are gates, weight_hh, bias_hn and, with a state, h0.
+Op op(bool reference, at::Tensor positions = {}) {
+  return [=](const Tensors& in) -> Tensors {
+    auto [y, h] = gru_scan(in[0], in[1], in[2], in.size() > 3 ? in[3] : at::Tensor(), positions, reference);
+    return {y, h};
+  };
+}
+
+Tensors inputs(int64_t batch, int64_t length, int64_t hidden, bool state = true, at::ScalarType dtype = at::kDouble) {
+  Tensors in{at::randn({batch, length, 3 * hidden}, at::kDouble),
+             at::randn({3 * hidden, hidden}, at::kDouble).div(std::sqrt(static_cast<double>(hidden))),
+             at::randn({hidden}, at::kDouble)};
+  if (state) in.push_back(at::randn({batch, hidden}, at::kDouble));
+  return cast(in, dtype);
+}
+
+TEST(GruScan, FusedMatchesReference) {
+  for (const int64_t length : {1, 2, 3, 64, 65, 130}) {
+    for (const int64_t hidden : {1, 3, 16, 17, 40, 128}) {
+      for (const int64_t batch : {1, 2, 5}) {
+        for (const int variant : {0, 1, 2}) {  // plain, with a state, with a state and positions
+          if (hidden == 128 && length > 65 && variant == 1) continue;
+          const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
+          const Tensors in = inputs(batch, length, hidden, variant > 0);
+          const Tensors cotangents = random_like(op(false, positions)(in));
+          const auto label = ::testing::PrintToString(std::make_tuple(batch, length, hidden, variant));
+          const Evaluation exact = evaluate(op(true, positions), in, cotangents);
+          const Evaluation fused = evaluate(op(false, positions), in, cotangents);
+          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
+          expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
+          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
+          const Evaluation rounded = evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
+          const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
+          const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
+          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
+          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+        }
+      }
+    }
+  }
+}
+
+TEST(GruScan, EqualsLibTorch) {
+  const int64_t batch = 3, length = 19, width = 7, hidden = 24;
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    const Tensors in = cast({at::randn({batch, length, width}, at::kDouble), at::randn({3 * hidden, width}, at::kDouble),
+                             at::randn({3 * hidden, hidden}, at::kDouble).div(5), at::randn({3 * hidden}, at::kDouble),
+                             at::randn({3 * hidden}, at::kDouble), at::randn({batch, hidden}, at::kDouble)},
+                            dtype);
+    const Op ours = [&](const Tensors& t) -> Tensors {
+      // b_hr and b_hz belong to the projection, b_hn to the recurrence.
+      const at::Tensor bias_hn = t[4].slice(0, 2 * hidden, 3 * hidden);
+      const at::Tensor bias = t[3].add(at::cat({t[4].slice(0, 0, 2 * hidden), at::zeros_like(bias_hn)}));
+      auto [y, h] = gru_scan(at::linear(t[0], t[1], bias), t[2], bias_hn, t[5]);
+      return {y, h};
+    };
+    const Op theirs = [&](const Tensors& t) -> Tensors {
+      const Tensors weights{t[1], t[2], t[3], t[4]};
+      auto [y, h] = at::gru(t[0], t[5].unsqueeze(0), weights, true, 1, 0.0, true, false, true);
+      return {y, h.squeeze(0)};
+    };
+    const Tensors cotangents = random_like(ours(in));
+    const Evaluation a = evaluate(ours, in, cotangents), b = evaluate(theirs, in, cotangents);
+    const double tolerance = dtype == at::kFloat ? 3e-6 : 1e-13;
+    expect_close(a.outputs, b.outputs, tolerance, "outputs");
+    expect_close(a.gradients, b.gradients, tolerance, "gradients");
+  }
+}
+
+TEST(GruScan, GradientsMatchFiniteDifferences) {
+  expect_gradients_match_differences(op(false), inputs(2, 9, 5));
+  expect_gradients_match_differences(op(false, mixed_positions(3, 12)), inputs(3, 12, 17));
+  expect_gradients_match_differences(op(true, mixed_positions(3, 12)), inputs(3, 12, 17));
+}
+
+TEST(GruScan, AnyCutWithCarriedStateEqualsTheWhole) {
+  const int64_t length = 21;
+  const at::Tensor positions = mixed_positions(3, length);
+  for (const bool with_positions : {false, true}) {
+    const auto part = [&](int64_t from, int64_t to) {
+      return with_positions ? positions.slice(1, from, to) : at::Tensor();
+    };
+    const Tensors in = inputs(3, length, 20);
+    const Tensors cotangents = random_like(op(false)(in));
+    const Evaluation whole = evaluate(op(false, part(0, length)), in, cotangents);
+    for (int64_t cut = 0; cut <= length; ++cut) {
+      const Op halves = [&](const Tensors& t) -> Tensors {
+        const Tensors first = op(false, part(0, cut))({t[0].slice(1, 0, cut), t[1], t[2], t[3]});
+        const Tensors second = op(false, part(cut, length))({t[0].slice(1, cut, length), t[1], t[2], first[1]});
+        return {at::cat({first[0], second[0]}, 1), second[1]};
+      };
+      const Evaluation split = evaluate(halves, in, cotangents);
+      expect_close(split.outputs, whole.outputs, 1e-13, "outputs cut at " + std::to_string(cut));
+      expect_close(split.gradients, whole.gradients, 1e-12, "gradients cut at " + std::to_string(cut));
+    }
+  }
+}
+
+TEST(GruScan, PaddingAndPackingChangeNothing) {
+  const Tensors in = inputs(1, 12, 20, false);
+  const at::Tensor padding = at::full({1, 4, 60}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
+  const at::Tensor packed = at::cat({padding, in[0].slice(1, 0, 2), padding, in[0].slice(1, 2, 12), padding}, 1);
+  const at::Tensor positions =
+      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong).unsqueeze(0);
+  const Op separate = [&](const Tensors& t) -> Tensors {
+    const Tensors first = op(false)({t[0].slice(1, 0, 5), t[1], t[2]});
+    const Tensors second = op(false)({t[0].slice(1, 5, 12), t[1], t[2]});
+    return {at::cat({first[0], second[0]}, 1), second[1]};
+  };
+  const Op together = [&](const Tensors& t) -> Tensors {
+    const Tensors out = op(false, positions)({at::cat({padding, t[0].slice(1, 0, 2), padding, t[0].slice(1, 2, 12), padding}, 1), t[1], t[2]});
+    EXPECT_EQ(rms(out[0].slice(1, 0, 4)), 0.0);
+    EXPECT_EQ(rms(out[0].slice(1, 6, 10)), 0.0);
+    EXPECT_EQ(rms(out[0].slice(1, 20, 24)), 0.0);
+    return {at::cat({out[0].slice(1, 4, 6), out[0].slice(1, 10, 20)}, 1), out[1]};
+  };
+  const Tensors cotangents = random_like(separate(in));
+  const Evaluation a = evaluate(together, in, cotangents), b = evaluate(separate, in, cotangents);
+  expect_close(a.outputs, b.outputs, 1e-13, "outputs");
+  expect_close(a.gradients, b.gradients, 1e-12, "gradients");
+  // A row's bits do not depend on the rows beside it.
+  const Tensors many = inputs(7, 30, 40);
+  const Tensors all = op(false)(many);
+  for (int64_t b = 0; b < 7; ++b) {
+    const auto row = [&](const at::Tensor& t) { return t.slice(0, b, b + 1); };
+    const Tensors alone = op(false)({row(many[0]), many[1], many[2], row(many[3])});
+    expect_same_bits(alone, {row(all[0]), row(all[1])}, "row " + std::to_string(b));
+  }
+}
+
+TEST(GruScan, SameBitsForAnyThreadsAndRuns) {
+  for (const int64_t hidden : {33, 128}) {
+    const Tensors in = inputs(13, 70, hidden, true, at::kFloat);
+    const auto run = op(false, mixed_positions(13, 70));
+    const Tensors cotangents = random_like(run(in));
+    Evaluation one, two, again;
+    with_threads(1, [&] { one = evaluate(run, in, cotangents); });
+    with_threads(2, [&] { two = evaluate(run, in, cotangents); });
+    with_threads(2, [&] { again = evaluate(run, in, cotangents); });
+    expect_same_bits(one.outputs, two.outputs, "outputs, threads");
+    expect_same_bits(one.gradients, two.gradients, "gradients, threads");
+    expect_same_bits(two.outputs, again.outputs, "outputs, runs");
+    expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+  }
+}
+
+TEST(GruScan, Bfloat16KeepsItsStateInFloat32) {
+  const Tensors in = inputs(2, 40, 32, true, at::kBFloat16);
+  const Tensors cotangents = random_like(op(false)(in));
+  const Tensors out = op(false)(in);
+  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
+  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
+  const Tensors exact = op(false)(cast(in, at::kFloat));
+  EXPECT_TRUE(out[0].equal(exact[0].to(at::kBFloat16)));
+  expect_same_bits({out[1]}, {exact[1]}, "state");
+  const Evaluation rough = evaluate(op(false), in, cotangents);
+  const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
+  for (size_t i = 0; i < in.size(); ++i) {
+    EXPECT_EQ(rough.gradients[i].scalar_type(), at::kBFloat16);
+    EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
+  }
+}
+
+TEST(GruScan, StridedInputsAndUnneededGradients) {
+  const Tensors in = inputs(3, 11, 18);
+  const Tensors strided{in[0].transpose(0, 1).contiguous().transpose(0, 1), in[1].t().contiguous().t(), in[2], in[3]};
+  expect_same_bits(op(false)(in), op(false)(strided), "strided");
+  // Only y is used and only the weight is trained.
+  const at::Tensor weight = in[1].detach().set_requires_grad(true);
+  const Tensors gradient = torch::autograd::grad({std::get<0>(gru_scan(in[0], weight, in[2])).sum()}, {weight});
+  EXPECT_GT(rms(gradient[0]), 0.0);
+}
+
+TEST(GruScan, DoubleBackwardRaises) {
+  const Tensors in = inputs(1, 4, 3, false);
+  for (const bool reference : {false, true}) {
+    const at::Tensor gates = in[0].detach().set_requires_grad(true);
+    const Tensors first = torch::autograd::grad({op(reference)({gates, in[1], in[2]})[0].square().sum()}, {gates}, {}, true, true);
+    EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {gates}), c10::Error);
+  }
+}
+
+TEST(GruScan, MetaTensorsHaveTheShapesOfTheResult) {
+  const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
+  for (const bool reference : {false, true}) {
+    const at::Tensor gates = at::empty({2, 5, 9}, meta).set_requires_grad(true);
+    const Tensors out = op(reference)({gates, at::empty({9, 3}, meta), at::empty({3}, meta)});
+    EXPECT_EQ(out[0].sizes(), at::IntArrayRef({2, 5, 3}));
+    EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 3}));
+    EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {gates})[0].sizes(), gates.sizes());
+  }
+}
+
+TEST(GruScan, WrongShapesAreNamed) {
+  const Tensors in = inputs(2, 4, 3);
+  EXPECT_THROW(gru_scan(in[0].slice(2, 0, 8), in[1], in[2]), c10::Error);
+  EXPECT_THROW(gru_scan(in[0], in[1], in[2].slice(0, 0, 2)), c10::Error);
+  EXPECT_THROW(gru_scan(in[0], in[1], in[2], in[3].slice(0, 0, 1)), c10::Error);
+  EXPECT_THROW(gru_scan(in[0], in[1], in[2], {}, at::zeros({2, 3}, at::kLong)), c10::Error);
+  EXPECT_THROW(gru_scan(in[0], in[1].to(at::kFloat), in[2]), c10::Error);
+  const Tensors empty = op(false)({in[0].slice(1, 0, 0), in[1], in[2], in[3]});
+  expect_same_bits({empty[1]}, {in[3]}, "no token, same state");
+}
+
+}  // namespace
+}  // namespace gru_scan_test
+}  // namespace hippodrome
