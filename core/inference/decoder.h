@@ -1,0 +1,26 @@
+#pragma once
+
+#include "core/model/language_model.h"
+
+namespace hippodrome {
+
+// Reads tokens and gives logits for the next, keeping the state and the positions. No autograd.
+class Decoder {
+ public:
+  // `rows` sequences side by side; room for `capacity` tokens is reserved and grows beyond it.
+  Decoder(LanguageModel& model, int64_t rows, int64_t capacity);
+
+  // tokens [B, L], L ≥ 1 -> logits [B, V] for the token after the last. Prefill and decoding are the same call; long prompts
+  // are read in pieces, so that memory does not grow with them beyond the state.
+  Tensor read(const Tensor& tokens);
+
+  int64_t position() const { return position_; }  // tokens read
+  const ModelState& state() const { return state_; }
+
+ private:
+  LanguageModel& model_;
+  ModelState state_;
+  int64_t position_ = 0;
+};
+
+}  // namespace hippodrome

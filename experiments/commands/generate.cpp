@@ -1,0 +1,97 @@
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+
+#include "core/inference/decoder.h"
+#include "core/inference/sampling.h"
+#include "experiments/checkpoint.h"
+#include "experiments/program.h"
+
+namespace hippodrome {
+namespace {
+
+struct GenerateArguments {
+  std::string folder, prompt, prompt_ids;
+  int64_t new_tokens = 256, seed = 1;
+  bool greedy = false, print_ids = false;
+  SamplingOptions sampling;
+};
+
+// "1 2 3" -> ids, each below the vocabulary's size.
+absl::StatusOr<std::vector<int64_t>> parse_ids(const std::string& text, int64_t vocabulary) {
+  std::vector<int64_t> ids;
+  std::istringstream stream(text);
+  for (std::string word; stream >> word;) {
+    char* end = nullptr;
+    const long long id = std::strtoll(word.c_str(), &end, 10);
+    if (*end != '\0' || id < 0 || id >= vocabulary) {
+      return absl::InvalidArgumentError("--prompt-ids: \"" + word + "\" is not a token id below " + std::to_string(vocabulary));
+    }
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+absl::StatusOr<std::vector<int64_t>> prompt_tokens(const GenerateArguments& arguments, int64_t vocabulary) {
+  if (!arguments.prompt_ids.empty()) return parse_ids(arguments.prompt_ids, vocabulary);
+  if (vocabulary != 256) {
+    return absl::InvalidArgumentError("this model does not read bytes: give the prompt as token ids, e.g. --prompt-ids \"1 2 3\"");
+  }
+  std::string text = arguments.prompt;
+  if (text == "-") text.assign(std::istreambuf_iterator<char>(std::cin), {});
+  std::vector<int64_t> ids;
+  for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+  return ids;
+}
+
+absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& registry) {
+  SamplingOptions sampling = arguments.sampling;
+  if (arguments.greedy) sampling.temperature = 0.0;
+  RETURN_IF_ERROR(check(sampling));
+  ASSIGN_OR_RETURN(const TrainedModel trained, load_trained(arguments.folder, registry));
+  ASSIGN_OR_RETURN(const std::vector<int64_t> prompt, prompt_tokens(arguments, trained.task->vocabulary()));
+  if (prompt.empty()) return absl::InvalidArgumentError("the prompt is empty: give at least one token");
+
+  const bool bytes = trained.task->vocabulary() == 256 && !arguments.print_ids;
+  if (bytes && arguments.prompt != "-") std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
+  const auto size = static_cast<int64_t>(prompt.size());
+  Decoder decoder(*trained.model, /*rows=*/1, size + arguments.new_tokens);
+  RandomStream stream(static_cast<uint64_t>(arguments.seed), "generate");
+  Tensor logits = decoder.read(at::tensor(prompt, at::kLong).unsqueeze(0));
+  for (int64_t i = 0; i < arguments.new_tokens; ++i) {
+    const int64_t token = sample(logits[0], sampling, stream);
+    if (bytes) {
+      std::putchar(static_cast<int>(token));
+    } else {
+      std::printf(i ? " %lld" : "%lld", static_cast<long long>(token));
+    }
+    std::fflush(stdout);
+    if (i + 1 < arguments.new_tokens) logits = decoder.read(at::tensor({token}, at::kLong).unsqueeze(0));
+  }
+  std::putchar('\n');
+  return 0;
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Program& program) {
+  auto arguments = std::make_shared<GenerateArguments>();
+  CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a trained model");
+  command->add_option("trial", arguments->folder, "a trial's folder: RUN/trials/TASK-MODEL-SEED")->required();
+  command->add_option("--prompt", arguments->prompt, "text to continue; - reads standard input");
+  command->add_option("--prompt-ids", arguments->prompt_ids, "token ids to continue, e.g. \"1 2 3\"");
+  command->add_option("--new-tokens", arguments->new_tokens, "tokens to add")->check(CLI::PositiveNumber);
+  command->add_option("--temperature", arguments->sampling.temperature, "0 is greedy");
+  command->add_option("--top-k", arguments->sampling.top_k, "keep the k likeliest tokens; 0: all");
+  command->add_option("--top-p", arguments->sampling.top_p, "keep the smallest set with this probability");
+  command->add_flag("--greedy", arguments->greedy, "always the likeliest token");
+  command->add_flag("--print-ids", arguments->print_ids, "print token ids, space separated");
+  command->add_option("--seed", arguments->seed, "of the draws")->check(CLI::NonNegativeNumber);
+  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry); });
+}
+
+}  // namespace hippodrome
