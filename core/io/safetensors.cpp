@@ -416,9 +416,14 @@ absl::StatusOr<SafetensorsFile> build(std::string_view bytes, const std::shared_
 }  // namespace
 }  // namespace safetensors_detail
 
-absl::StatusOr<SafetensorsFile> read_safetensors(const std::filesystem::path& path) {
+absl::StatusOr<SafetensorsFile> open_safetensors(const std::filesystem::path& path) {
   ASSIGN_OR_RETURN(const std::shared_ptr<safetensors_detail::Mapping> mapping, safetensors_detail::map_file(path));
   return safetensors_detail::build(mapping->bytes(), mapping, path.string());
+}
+
+absl::StatusOr<std::map<std::string, Tensor>> read_safetensors(const std::filesystem::path& path) {
+  ASSIGN_OR_RETURN(SafetensorsFile file, open_safetensors(path));
+  return std::move(file.tensors);
 }
 
 absl::StatusOr<SafetensorsFile> parse_safetensors(std::string_view bytes, const std::string& name) {

@@ -20,9 +20,13 @@ struct SafetensorsFile {
 
 // Maps the file into memory: tensors are backed by it (and copied only where the file misaligns them), they keep it mapped,
 // and writing into one changes memory alone. The file must not be shortened while they live; files written here never are.
-absl::StatusOr<SafetensorsFile> read_safetensors(const std::filesystem::path& path);
+// They are aligned to their type's size only, so copy into own memory what is to be multiplied often.
+absl::StatusOr<SafetensorsFile> open_safetensors(const std::filesystem::path& path);
 
-// The same from memory, copying; messages call it `name`.
+// The tensors alone.
+absl::StatusOr<std::map<std::string, Tensor>> read_safetensors(const std::filesystem::path& path);
+
+// A file that is in memory, copying; messages call it `name`.
 absl::StatusOr<SafetensorsFile> parse_safetensors(std::string_view bytes, const std::string& name);
 
 // Writes by rename. The same input gives the same bytes: data is laid out by falling size of the type, then by name, so that

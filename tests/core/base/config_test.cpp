@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-namespace hippodrome {
+namespace hippodrome::config_test {
 namespace {
 
 ConfigValue at_line(auto data, int line) { return ConfigValue(std::move(data), {"recipe.toml", line}); }
@@ -213,4 +213,4 @@ TEST(Config, EntriesCanBeReplacedAndErased) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::config_test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace hippodrome {
+namespace hippodrome::random_test {
 namespace {
 
 // The known answer of Philox4x32-10 for counter 0 and key 0: 6627e8d5 e169c58d bc57ac4c 9b00dbd8. bits_at gives its first two
@@ -150,4 +150,4 @@ TEST(Random, NormalHasTheMomentsOfAStandardNormal) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::random_test

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-namespace hippodrome {
+namespace hippodrome::text_test {
 namespace {
 
 TEST(Text, NearestNameFindsSlipsOfTheKeyboard) {
@@ -79,4 +79,4 @@ TEST(Text, Sha256) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::text_test

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace hippodrome {
+namespace hippodrome::atomic_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -134,4 +134,4 @@ TEST_F(AtomicFileTest, LinesOfSeveralThreadsStayWhole) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::atomic_file_test

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <string>
 
-namespace hippodrome {
+namespace hippodrome::toml_test {
 namespace {
 
 std::string error_of(std::string_view text) {
@@ -219,4 +219,4 @@ TEST(TomlOverride, TheReaderComplainsAboutTheAssignment) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::toml_test
