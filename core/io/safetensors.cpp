@@ -449,7 +449,7 @@ absl::Status write_safetensors(const std::filesystem::path& path, const std::map
         return safetensors_detail::error_in(file, "tensor \"" + name + "\" has no plain data to write");
       }
       const auto dtype = std::find_if(kDtypes.begin(), kDtypes.end(),
-                                      [&](const auto& known) { return known.type == tensor.scalar_type(); });
+                                      [type = tensor.scalar_type()](const auto& known) { return known.type == type; });
       if (dtype == kDtypes.end()) {
         return safetensors_detail::error_in(file, "tensor \"" + name + "\" is of type " +
                                                       c10::toString(tensor.scalar_type()) +

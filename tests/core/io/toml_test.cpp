@@ -127,6 +127,24 @@ TEST(Toml, DeepNestingIsRefusedAndNotACrash) {
   EXPECT_EQ(error_of("a = [" + repeated("0.5, ", 1000) + "]"), "");
 }
 
+TEST(Toml, CharactersThatAreNotAsciiStandInQuotesAndComments) {
+  EXPECT_EQ(parsed("\"clé\" = 'ﻙ' # ﻙ\na = \"\"\"é \\\n  e \\\" ﻙ\"\"\"").json(), R"({"clé": "ﻙ", "a": "é e \" ﻙ"})");
+  EXPECT_EQ(error_of("a = 1\nclé = 1"), "recipe.toml:2:3: a character that is not ASCII must stand in quotes");
+  EXPECT_EQ(error_of("a = 1 ﻙ"), "recipe.toml:1:7: a character that is not ASCII must stand in quotes");
+  EXPECT_EQ(error_of("a = \"\"\"b \\\n ﻙ\"\"\""),
+            "recipe.toml:1:11: what follows a backslash, or a line that ends in one, must begin with an ASCII character");
+}
+
+TEST(Toml, HeadersNeedNames) {
+  for (const std::string header : {"[{a}]", "[[ {a", "[\n]", "[#", "[[.a]]", "[ [a]]", "[[[a]]]"}) {
+    EXPECT_EQ(error_of("a = [\n[{}]]\n " + header), "recipe.toml:3:2: a table header must begin with a name");
+  }
+  for (const std::string header : {"[", "[ ", "[]", "[[", "[[]"}) {
+    EXPECT_NE(error_of(header).find("not valid TOML"), std::string::npos) << header;
+  }
+  EXPECT_EQ(error_of("[ a.\"b\" ]\n[[ 'c' ]]\n"), "");
+}
+
 TEST(Toml, FileErrorsNameTheFile) {
   const std::filesystem::path folder =
       std::filesystem::path(testing::TempDir()) / ("toml_test." + std::to_string(::getpid()));
