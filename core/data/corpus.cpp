@@ -1,6 +1,8 @@
 #include "core/data/corpus.h"
 
+#include <c10/core/CPUAllocator.h>
 #include <dlfcn.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <cstring>
@@ -8,9 +10,6 @@
 #include <fstream>
 #include <system_error>
 #include <utility>
-
-#include <c10/core/CPUAllocator.h>
-#include <torch/version.h>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/random.h"
@@ -55,8 +54,8 @@ std::vector<File> list_files(const fs::path& root) {
     } else if (entry->is_regular_file(ignored)) {
       const auto size = entry->file_size(ignored);
       if (!ignored && size > 0) {
-        files.push_back({entry->path().lexically_relative(root).generic_string(), entry->path(),
-                         static_cast<int64_t>(size)});
+        files.push_back(
+            {entry->path().lexically_relative(root).generic_string(), entry->path(), static_cast<int64_t>(size)});
       }
     }
   }
@@ -113,7 +112,8 @@ absl::StatusOr<Corpus> read_files(std::vector<File> files, int64_t max_bytes) {
   return corpus;
 }
 
-// The folder `include` that goes with the loaded LibTorch: beside its library folder, or further up in system installations.
+// The folder `include` that goes with the loaded LibTorch: beside its library folder, or further up (system
+// packages).
 absl::StatusOr<fs::path> header_folder() {
   Dl_info info;
   if (dladdr(reinterpret_cast<void*>(&c10::GetCPUAllocator), &info) != 0 && info.dli_fname != nullptr) {
@@ -127,8 +127,8 @@ absl::StatusOr<fs::path> header_folder() {
     }
   }
   return absl::NotFoundError(
-      "the default corpus is the headers that LibTorch ships, but there are none beside the loaded library: set path to "
-      "any text file or folder");
+      "the default corpus is the headers that LibTorch ships, but there are none beside the loaded library: set path "
+      "to any text file or folder");
 }
 
 absl::StatusOr<Corpus> read_headers(int64_t max_bytes) {
@@ -143,8 +143,8 @@ absl::StatusOr<Corpus> read_headers(int64_t max_bytes) {
     }
   }
   ASSIGN_OR_RETURN(Corpus corpus, read_files(std::move(files), max_bytes > 0 ? max_bytes : kDefaultBytes));
-  corpus.source = absl::StrCat("headers of LibTorch ", TORCH_VERSION_MAJOR, ".", TORCH_VERSION_MINOR, ".",
-                               TORCH_VERSION_PATCH);
+  corpus.source =
+      absl::StrCat("headers of LibTorch ", TORCH_VERSION_MAJOR, ".", TORCH_VERSION_MINOR, ".", TORCH_VERSION_PATCH);
   return corpus;
 }
 
@@ -181,8 +181,8 @@ absl::Status check_ids(const std::string& path, int64_t vocabulary, Corpus& corp
   int64_t largest = 0;
   for (SymbolStream& stream : corpus.splits) {
     if (stream.bytes.size() % 2 != 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, " has an odd number of bytes, but a .bin holds 16-bit token ids: give a nanoGPT-style file"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, " has an odd number of bytes, but a .bin holds 16-bit token ids: give a nanoGPT-style file"));
     }
     stream.wide = true;
     for (int64_t i = 0; i < stream.size(); ++i) {
@@ -192,8 +192,8 @@ absl::Status check_ids(const std::string& path, int64_t vocabulary, Corpus& corp
     }
   }
   if (vocabulary > 0 && largest >= vocabulary) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " holds token id ", largest, ", but vocabulary is ", vocabulary,
-                                                   ": set vocabulary to at least ", largest + 1));
+    return absl::InvalidArgumentError(absl::StrCat(path, " holds token id ", largest, ", but vocabulary is ",
+                                                   vocabulary, ": set vocabulary to at least ", largest + 1));
   }
   corpus.vocabulary = vocabulary > 0 ? vocabulary : largest + 1;
   return absl::OkStatus();
@@ -205,9 +205,10 @@ absl::StatusOr<Corpus> read_path(const std::string& path, int64_t max_bytes, boo
     return read_headers(max_bytes);
   }
   if (!fs::exists(path, ignored)) {
-    return absl::NotFoundError(absl::StrCat("there is no file or folder ", path,
-                                            ": give an existing text file, folder or .bin of tokens, or leave path out for "
-                                            "the headers of LibTorch"));
+    return absl::NotFoundError(
+        absl::StrCat("there is no file or folder ", path,
+                     ": give an existing text file, folder or .bin of tokens, or leave path out for "
+                     "the headers of LibTorch"));
   }
   if (fs::is_directory(path, ignored)) {
     wide = fs::exists(fs::path(path) / "train.bin", ignored) && fs::exists(fs::path(path) / "val.bin", ignored);
@@ -239,9 +240,8 @@ absl::StatusOr<Corpus> read_corpus(const std::string& path, int64_t max_bytes, i
   if (wide) {
     RETURN_IF_ERROR(corpus::check_ids(path, vocabulary, corpus));
   } else if (vocabulary != 0 && vocabulary != 256) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("text is read as bytes, so its vocabulary is 256, not ", vocabulary,
-                     ": leave vocabulary out, or give a .bin of tokens as path"));
+    return absl::InvalidArgumentError(absl::StrCat("text is read as bytes, so its vocabulary is 256, not ", vocabulary,
+                                                   ": leave vocabulary out, or give a .bin of tokens as path"));
   }
   if (corpus.source.empty()) {
     corpus.source = path;

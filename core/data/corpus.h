@@ -23,12 +23,12 @@ struct SymbolStream {
 };
 
 struct Corpus {
-  std::string source;  // "headers of LibTorch 2.11.0", or the path given
+  std::string source;    // "headers of LibTorch 2.11.0", or the path given
   std::string split_by;  // "file" or "position"
   int64_t vocabulary = 256;
   std::array<SymbolStream, 3> splits;  // by Split
-  int64_t binary_files = 0;   // skipped, because they hold a zero byte
-  int64_t files_left_out = 0;  // beyond max_bytes
+  int64_t binary_files = 0;            // skipped, because they hold a zero byte
+  int64_t files_left_out = 0;          // beyond max_bytes
 
   const SymbolStream& split(Split which) const { return splits[static_cast<size_t>(which)]; }
 };
@@ -36,20 +36,20 @@ struct Corpus {
 // Reads a corpus.
 //
 // * path empty: the C++ headers that LibTorch ships (folders ATen, c10 and torch beside the loaded library). Left out:
-//   ATen/ops, seven thousand machine-written files that repeat each other (each operator's schema in up to six files, so a
-//   split by file would show the answers in training), and files above 256 KiB, which are machine-written lists of the same
-//   operators. Of the rest, as many as fit into max_bytes (0: 8 MB).
+//   ATen/ops, seven thousand machine-written files that repeat each other (each operator's schema in up to six files,
+//   so a split by file would show the answers in training), and files above 256 KiB, which are machine-written lists of
+//   the same operators. Of the rest, as many as fit into max_bytes (0: 8 MB).
 // * a folder: all regular files below it, except hidden ones and binary ones (those that hold a zero byte).
-// * a folder with train.bin and val.bin, as nanoGPT writes: training is train.bin, the halves of val.bin are validation and
-//   test.
+// * a folder with train.bin and val.bin, as nanoGPT writes: training is train.bin; the halves of val.bin are
+//   validation and test.
 // * a .bin file: 16-bit little-endian token ids. `vocabulary` 0 means the largest id plus one.
 // * any other file: its bytes.
 //
-// Folders are split by file: a file belongs to train, validation or test (90, 5, 5 %) by a hash of its relative path, so
-// that a split holds whole files and adding a file moves no other. Within a split files stand in the order of their paths,
-// each followed by one zero byte, which occurs nowhere else. A single file is split by position, the first 90 % for training.
-// max_bytes > 0 bounds what is read: of a folder, files in the order of another hash of their paths, passing over those that
-// no longer fit; of a single file, its beginning.
+// Folders are split by file: a file belongs to train, validation or test (90, 5, 5 %) by a hash of its relative path,
+// so that a split holds whole files and adding a file moves no other. Within a split files stand in the order of their
+// paths, each followed by one zero byte, which occurs nowhere else. A single file is split by position, the first 90 %
+// for training. max_bytes > 0 bounds what is read: of a folder, files in the order of another hash of their paths,
+// passing over those that no longer fit; of a single file, its beginning.
 absl::StatusOr<Corpus> read_corpus(const std::string& path, int64_t max_bytes, int64_t vocabulary);
 
 }  // namespace hippodrome

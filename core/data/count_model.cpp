@@ -91,7 +91,7 @@ CountModel::Level CountModel::count(std::vector<uint64_t> grams, int symbol_bits
   }
   count_model::estimate_discounts(level.counts, level.discount);
   for (size_t i = 0; i < level.grams.size(); ++i) {
-    const uint64_t context = symbol_bits >= 64 ? 0 : level.grams[i] >> symbol_bits;
+    const uint64_t context = level.grams[i] >> symbol_bits;
     if (level.contexts.empty() || level.contexts.back() != context) {
       level.contexts.push_back(context);
       level.begins.push_back(static_cast<int64_t>(i));

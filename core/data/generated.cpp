@@ -1,9 +1,9 @@
 #include "core/data/generated.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <utility>
-
-#include <ATen/ops/empty.h>
 
 #include "absl/strings/str_cat.h"
 
@@ -26,8 +26,8 @@ GeneratedTask::GeneratedTask(std::string name, int64_t length, std::vector<int64
 absl::StatusOr<Batch> GeneratedTask::batch(const BatchRequest& request) const {
   ASSIGN_OR_RETURN(Batch batch, blank_batch(request));
   RETURN_IF_ERROR(accepts(request.length));
-  fill({request.rows, request.length, batch.tokens.mutable_data_ptr<int64_t>(), batch.labels.mutable_data_ptr<int64_t>(),
-        split_stream(name_, request), first_row(request)});
+  fill({request.rows, request.length, batch.tokens.mutable_data_ptr<int64_t>(),
+        batch.labels.mutable_data_ptr<int64_t>(), split_stream(name_, request), first_row(request)});
   return batch;
 }
 

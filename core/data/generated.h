@@ -13,12 +13,12 @@ namespace hippodrome {
 
 // The rows of a batch to be written, as plain memory: tokens come zeroed and labels come as kNoLabel.
 struct Rows {
-  int64_t count;         // B
-  int64_t length;        // L
-  int64_t* tokens;       // [B, L]
-  int64_t* labels;       // [B, L]
-  RandomStream stream;   // of the split
-  int64_t first;         // number of the first row within the split
+  int64_t count;        // B
+  int64_t length;       // L
+  int64_t* tokens;      // [B, L]
+  int64_t* labels;      // [B, L]
+  RandomStream stream;  // of the split
+  int64_t first;        // number of the first row within the split
 
   int64_t* tokens_of(int64_t row) const { return tokens + row * length; }
   int64_t* labels_of(int64_t row) const { return labels + row * length; }
@@ -26,13 +26,13 @@ struct Rows {
   RandomStream random(int64_t row) const { return stream.fork(static_cast<uint64_t>(first + row)); }
 };
 
-// Rows of a split are numbered step·B + row, so the same rows come in the same order whatever the batch size: a run with
-// gradient accumulation sees what a run with the large batch sees.
+// Rows of a split are numbered step·B + row, so the same rows come in the same order whatever the batch size: a run
+// with gradient accumulation sees what a run with the large batch sees.
 inline int64_t first_row(const BatchRequest& request) { return request.step * request.rows; }
 
-// Where a split's random numbers come from. The training split depends on the request's seed; validation and test do not, so
-// that every model and every training seed is measured on the same rows and results are paired. The splits, and the lengths
-// within a split, are disjoint streams.
+// Where a split's random numbers come from. The training split depends on the request's seed; validation and test do
+// not, so that every model and every training seed is measured on the same rows and results are paired. The splits, and
+// the lengths within a split, are disjoint streams.
 RandomStream split_stream(std::string_view task, const BatchRequest& request);
 
 // A task whose rows are drawn, not read.

@@ -57,8 +57,8 @@ class InductionTask final : public GeneratedTask {
  protected:
   absl::Status accepts(int64_t length) const override {
     if (length < 3) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "induction needs rows of at least 3 (special token, symbol, special token), not ", length));
+      return absl::InvalidArgumentError(
+          absl::StrCat("induction needs rows of at least 3 (special token, symbol, special token), not ", length));
     }
     return absl::OkStatus();
   }

@@ -91,8 +91,8 @@ absl::StatusOr<std::unique_ptr<Task>> make(const ConfigValue& config, const std:
 }  // namespace
 
 TaskEntry parity_task() {
-  return {"parity", "whether the ones so far are odd: one bit of state, and no shortcut", parity::kVersion, parity::make,
-          [](Fields& fields) { parity::ParityConfig().bind(fields); }};
+  return {"parity", "whether the ones so far are odd: one bit of state, and no shortcut", parity::kVersion,
+          parity::make, [](Fields& fields) { parity::ParityConfig().bind(fields); }};
 }
 
 }  // namespace hippodrome

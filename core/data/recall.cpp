@@ -31,8 +31,8 @@ struct RecallConfig {
   }
 };
 
-// Places 0 … n−1 with weights, drawn in turn without replacement: a Fenwick tree of integer weights, so that sums stay exact
-// however often a weight is taken out and put back, and a draw costs log n.
+// Places 0 … n−1 with weights, drawn in turn without replacement: a Fenwick tree of integer weights, so that sums stay
+// exact however often a weight is taken out and put back, and a draw costs log n.
 class WeightedPlaces {
  public:
   // Weight of place g: (g + 1)^(a − 1), in units of 2^-40.
@@ -133,14 +133,14 @@ class RecallTask final : public GeneratedTask {
       return absl::InvalidArgumentError(absl::StrCat("recall needs rows of even length, not ", length));
     }
     if (vocabulary_ <= length) {
-      return absl::InvalidArgumentError(absl::StrCat("recall needs a vocabulary larger than the length, but vocabulary is ",
-                                                     vocabulary_, " and a length is ", length,
-                                                     ": raise vocabulary or shorten the rows"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("recall needs a vocabulary larger than the length, but vocabulary is ", vocabulary_,
+                       " and a length is ", length, ": raise vocabulary or shorten the rows"));
     }
     if (4 * pairs_ > length) {
-      return absl::InvalidArgumentError(absl::StrCat("recall needs rows of at least four times the pairs, but pairs is ",
-                                                     pairs_, " and a length is ", length,
-                                                     ": give fewer pairs or longer rows"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("recall needs rows of at least four times the pairs, but pairs is ", pairs_, " and a length is ",
+                       length, ": give fewer pairs or longer rows"));
     }
     return absl::OkStatus();
   }

@@ -69,8 +69,8 @@ class SelectiveCopyingTask final : public GeneratedTask {
  protected:
   absl::Status accepts(int64_t length) const override {
     if (length < 2 * count_) {
-      return absl::InvalidArgumentError(absl::StrCat("selective_copying with ", count_, " tokens needs rows of at least ",
-                                                     2 * count_, ", not ", length,
+      return absl::InvalidArgumentError(absl::StrCat("selective_copying with ", count_,
+                                                     " tokens needs rows of at least ", 2 * count_, ", not ", length,
                                                      ": give a larger length or fewer tokens"));
     }
     return absl::OkStatus();

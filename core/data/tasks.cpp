@@ -9,9 +9,7 @@
 
 namespace hippodrome {
 
-std::string_view metric_name(Metric metric) {
-  return metric == Metric::kAccuracy ? "accuracy" : "bits_per_byte";
-}
+std::string_view metric_name(Metric metric) { return metric == Metric::kAccuracy ? "accuracy" : "bits_per_byte"; }
 
 int64_t Task::available_steps(Split, int64_t, int64_t) const { return 0; }
 

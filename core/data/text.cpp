@@ -26,9 +26,11 @@ struct TextConfig {
   int64_t vocabulary = 0;
 
   void bind(Fields& fields) {
-    fields.text("path", path, "file, folder or nanoGPT-style .bin of tokens; empty: the C++ headers that LibTorch ships");
+    fields.text("path", path,
+                "file, folder or nanoGPT-style .bin of tokens; empty: the C++ headers that LibTorch ships");
     fields.integer("length", length, {1, 1 << 24}, "bytes in a window while training");
-    fields.integers("test_lengths", test_lengths, {1, 1 << 24}, "bytes in a window when testing; empty: as in training");
+    fields.integers("test_lengths", test_lengths, {1, 1 << 24},
+                    "bytes in a window when testing; empty: as in training");
     fields.integer("max_bytes", max_bytes, {0, int64_t{1} << 40},
                    "read at most so many bytes; 0: 8 MB of the default corpus, all of a path");
     fields.integer("vocabulary", vocabulary, {0, 1 << 16}, "ids in a .bin of tokens; 0: the largest id plus one");
@@ -55,17 +57,18 @@ class TextTask final : public Task {
     const int64_t windows = (stream.size() - 1) / request.length;
     const int64_t first = first_row(request);
     if (!train && first + request.rows > windows) {
-      return absl::OutOfRangeError(absl::StrCat("the ", split_name(request.split), " split holds ", windows,
-                                                " windows of length ", request.length, ", so step ", request.step, " of ",
-                                                request.rows, " rows is beyond its end: use fewer rows or steps"));
+      return absl::OutOfRangeError(absl::StrCat(
+          "the ", split_name(request.split), " split holds ", windows, " windows of length ", request.length,
+          ", so step ", request.step, " of ", request.rows, " rows is beyond its end: use fewer rows or steps"));
     }
     const RandomStream random = split_stream("text", request);
     std::vector<int64_t> window(request.length + 1);
     int64_t* tokens = batch.tokens.mutable_data_ptr<int64_t>();
     int64_t* labels = batch.labels.mutable_data_ptr<int64_t>();
     for (int64_t row = 0; row < request.rows; ++row, tokens += request.length, labels += request.length) {
-      const int64_t start = train ? random.fork(static_cast<uint64_t>(first + row)).below(stream.size() - request.length)
-                                  : (first + row) * request.length;
+      const int64_t start = train
+                                ? random.fork(static_cast<uint64_t>(first + row)).below(stream.size() - request.length)
+                                : (first + row) * request.length;
       stream.copy(start, request.length + 1, window.data());
       std::copy(window.begin(), window.end() - 1, tokens);
       std::copy(window.begin() + 1, window.end(), labels);
@@ -116,9 +119,11 @@ class TextTask final : public Task {
     if (size <= length) {
       const bool files = corpus_.split_by == "file";
       return absl::InvalidArgumentError(absl::StrCat(
-          "the ", split_name(split), " split of ", corpus_.source, " has ", size, " symbols, too few for windows of ", length,
-          files ? ": files go to splits as a whole, so give more of them, join them into one file, or shorten the length"
-                : ": give a longer text or shorten the length"));
+          "the ", split_name(split), " split of ", corpus_.source, " has ", size, " symbols, too few for windows of ",
+          length,
+          files
+              ? ": files go to splits as a whole, so give more of them, join them into one file, or shorten the length"
+              : ": give a longer text or shorten the length"));
     }
     return absl::OkStatus();
   }

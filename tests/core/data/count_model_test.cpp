@@ -1,9 +1,9 @@
 #include "core/data/count_model.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "core/base/random.h"
 
@@ -56,9 +56,10 @@ TEST(CountModel, ProbabilitiesSumToOneAfterAnyHistory) {
   }
 }
 
-// By hand, order 2, on "abab" + "acab": bigrams ab 3, ba 2, ac 1, ca 1. One of the counts of counts (of 3 + 1 = 4) is zero
-// for i = 3, and n1 = 2, n2 = 1, n3 = 1: share Y = 2 / (2 + 2) = 1/2, D1 = 1 − 2·Y·1/2 = 1/2, D2 = 2 − 3·Y·1/1 = 1/2,
-// D3 = 1/2 (stand-in). Left neighbours: of a {b, c} 2, of b {a} 1, of c {a} 1; n1 = 2, n2 = 1, n3 = 0: D1 = 1/2, D2 = 1/2.
+// By hand, order 2, on "abab" + "acab": bigrams ab 3, ba 2, ac 1, ca 1. One of the counts of counts (of 3 + 1 = 4) is
+// zero for i = 3, and n1 = 2, n2 = 1, n3 = 1: share Y = 2 / (2 + 2) = 1/2, D1 = 1 − 2·Y·1/2 = 1/2, D2 = 2 − 3·Y·1/1 =
+// 1/2, D3 = 1/2 (stand-in). Left neighbours: of a {b, c} 2, of b {a} 1, of c {a} 1; n1 = 2, n2 = 1, n3 = 0: D1 = 1/2,
+// D2 = 1/2.
 //   p_1(b) = (1 − 1/2)/4 + (3·1/2)/4 · 1/256, p_1(z) = (3/2)/4 · 1/256
 //   p_2(b | a) = (3 − 1/2)/4 + (2·1/2)/4 · p_1(b), p_2(z | a) = 1/4 · p_1(z)
 TEST(CountModel, IsTheFormula) {

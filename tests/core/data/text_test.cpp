@@ -25,9 +25,8 @@ using testing_data::with;
 class Text : public testing::Test {
  protected:
   void SetUp() override {
-    folder = fs::path(testing::TempDir()) /
-             absl::StrCat("hippodrome_text_", getpid(), "_",
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder = fs::path(testing::TempDir()) / absl::StrCat("hippodrome_text_", getpid(), "_",
+                                                         testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(folder);
   }
   void TearDown() override { fs::remove_all(folder); }
@@ -90,7 +89,8 @@ TEST_F(Text, KeepsItsSplitsAndWindowsUntilTheVersionChanges) {
   write_many();
   const auto task = from(folder, 8);
   EXPECT_EQ(*task->provenance().find("version")->integer(), 1);
-  EXPECT_EQ(*task->provenance().find("test")->find("sha256")->string(), "6ddd7b10d90b8f5b55995b0de028be4f3f41e40165602142a30b27907ea93d73");
+  EXPECT_EQ(*task->provenance().find("test")->find("sha256")->string(),
+            "6ddd7b10d90b8f5b55995b0de028be4f3f41e40165602142a30b27907ea93d73");
   std::string first;
   for (const int64_t id : ids(batch_of(*task, {Split::kTrain, 1, 0, 3, 8}).tokens)) {
     first.push_back(id == 0 ? ' ' : static_cast<char>(id));
