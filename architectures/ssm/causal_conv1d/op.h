@@ -12,7 +12,8 @@
 // SiLU'(z) = s (1 + z (1 - s)) with s = sigmoid(z).
 //
 // Layout: channels are adjacent in memory, i.e. x [B, D, L] is the transpose of [B, L, D] memory, possibly columns of a wider
-// matrix. Per (t, channel): 2 K multiplications and additions, and for SiLU two sums or quotients and one exponential more.
+// matrix. Per (t, channel) that is not padding: 2 K multiplications and additions, and for SiLU three sums or quotients and
+// one exponential more.
 #pragma once
 
 #include <cstdint>

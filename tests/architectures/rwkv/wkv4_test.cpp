@@ -25,6 +25,7 @@
 #include "architectures/rwkv/wkv4/reference.h"
 
 namespace hippodrome {
+namespace wkv4_test {
 namespace {
 
 using at::Tensor;
@@ -425,4 +426,5 @@ TEST_F(Wkv4, ReferenceCountsWithACountingScalar) {
 }
 
 }  // namespace
+}  // namespace wkv4_test
 }  // namespace hippodrome
