@@ -53,7 +53,7 @@ HWY_INLINE void AddProduct(D d, const T* const (&rows)[kRows], const T* HWY_REST
   for (int64_t k = 0; k < depth; ++k, panel += kVectors * kLanes) {
     V w[kVectors];
 #pragma GCC unroll 8
-    for (size_t v = 0; v < kVectors; ++v) w[v] = hn::Load(d, panel + v * kLanes);
+    for (size_t v = 0; v < kVectors; ++v) w[v] = hn::LoadU(d, panel + v * kLanes);
 #pragma GCC unroll 8
     for (size_t m = 0; m < kRows; ++m) {
       const V x = hn::Set(d, rows[m][k]);

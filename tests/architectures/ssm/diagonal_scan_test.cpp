@@ -1,0 +1,266 @@
+#include "architectures/ssm/diagonal_scan/diagonal_scan.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <complex>
+#include <limits>
+#include <numbers>
+#include <tuple>
+
+#include "tests/architectures/recurrent/scan_checks.h"
+
+namespace hippodrome {
+namespace diagonal_scan_test {
+namespace {
+
+using namespace scan_checks;
+
+// Inputs are u, the six parameters and, where there is one, the state.
+Op op(bool reference, at::Tensor positions = {}) {
+  return [=](const Tensors& in) -> Tensors {
+    auto [y, state] = diagonal_scan(in[0], in[1], in[2], in[3], in[4], in[5], in[6],
+                                    in.size() > 7 ? in[7] : at::Tensor(), positions, reference);
+    return {y, state};
+  };
+}
+
+// |a| between 0.75 and 0.999, so that states neither explode nor vanish.
+Tensors inputs(int64_t batch, int64_t channels, int64_t length, int64_t states, bool state = true,
+               at::ScalarType dtype = at::kDouble) {
+  const auto normal = [&] { return at::randn({channels, states}, at::kDouble); };
+  const at::Tensor radius = at::rand({channels, states}, at::kDouble).mul(0.249).add(0.75);
+  const at::Tensor angle = at::rand({channels, states}, at::kDouble).mul(3.0);
+  Tensors in{at::randn({batch, length, channels}, at::kDouble), radius.mul(angle.cos()), radius.mul(angle.sin()),
+             normal(), normal(), normal(), normal()};
+  if (state) in.push_back(at::randn({batch, channels, states, 2}, at::kDouble));
+  in = cast(in, dtype);
+  in[0] = in[0].transpose(1, 2);
+  return in;
+}
+
+TEST(DiagonalScan, FusedMatchesReference) {
+  for (const int64_t length : {1, 2, 3, 64, 65, 130}) {
+    for (const auto& [channels, states] : std::vector<std::pair<int64_t, int64_t>>{
+             {1, 1}, {3, 4}, {16, 2}, {17, 3}, {40, 5}, {16, 32}, {2, 256}}) {
+      for (const int64_t batch : {1, 2, 5}) {
+        for (const int variant : {0, 1, 2}) {  // plain, with a state, with a state and positions
+          const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
+          const Tensors in = inputs(batch, channels, length, states, variant > 0);
+          const Tensors cotangents = random_like(op(false, positions)(in));
+          const auto label = ::testing::PrintToString(std::make_tuple(batch, channels, length, states, variant));
+          const Evaluation exact = evaluate(op(true, positions), in, cotangents);
+          const Evaluation fused = evaluate(op(false, positions), in, cotangents);
+          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
+          expect_close(op(false, positions)(in), exact.outputs, 1e-13, "double outputs without autograd " + label);
+          expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
+          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
+          const Evaluation rounded =
+              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
+          const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
+          const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
+          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
+          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+        }
+      }
+    }
+  }
+}
+
+// S4D-Lin, N = 4 (two conjugate pairs), B = C = 1, step 0.1: the kernel is the response to an impulse.
+TEST(DiagonalScan, ImpulseResponseIsTheGoldenKernelOfS4DLin) {
+  const double step = 0.1;
+  const std::vector<double> zoh{0.38701121, 0.35034119, 0.30098495, 0.24402016, 0.18480892, 0.12845668};
+  const std::vector<double> bilinear{0.3857666, 0.34987723, 0.3014449, 0.2453625, 0.18682839, 0.13082682};
+  for (const bool use_zoh : {true, false}) {
+    Tensors in{at::zeros({1, 1, 6}, at::kDouble)};
+    for (int i = 0; i < 6; ++i) in.push_back(at::zeros({1, 2}, at::kDouble));
+    in[0].mutable_data_ptr<double>()[0] = 1.0;
+    for (int n = 0; n < 2; ++n) {
+      const std::complex<double> A(-0.5, std::numbers::pi * n);
+      const std::complex<double> half = A * (step / 2);
+      const std::complex<double> a = use_zoh ? std::exp(A * step) : (1.0 + half) / (1.0 - half);
+      const std::complex<double> b = use_zoh ? (std::exp(A * step) - 1.0) / A : step / (1.0 - half);
+      in[1].mutable_data_ptr<double>()[n] = a.real();
+      in[2].mutable_data_ptr<double>()[n] = a.imag();
+      in[3].mutable_data_ptr<double>()[n] = b.real();
+      in[4].mutable_data_ptr<double>()[n] = b.imag();
+      in[5].mutable_data_ptr<double>()[n] = 1.0;
+    }
+    for (const bool reference : {false, true}) {
+      for (const auto dtype : {at::kDouble, at::kFloat}) {
+        const at::Tensor y = op(reference)(cast(in, dtype))[0].to(at::kDouble).flatten();
+        for (int64_t t = 0; t < 6; ++t) {
+          EXPECT_NEAR(y[t].item<double>(), (use_zoh ? zoh : bilinear)[t], dtype == at::kDouble ? 1e-8 : 1e-6) << t;
+        }
+      }
+    }
+  }
+}
+
+TEST(DiagonalScan, GradientsMatchFiniteDifferences) {
+  expect_gradients_match_differences(op(false), inputs(2, 5, 9, 3));
+  expect_gradients_match_differences(op(false, mixed_positions(3, 70)), inputs(3, 17, 70, 5));
+  expect_gradients_match_differences(op(true, mixed_positions(3, 70)), inputs(3, 17, 70, 5));
+}
+
+TEST(DiagonalScan, AnyCutWithCarriedStateEqualsTheWhole) {
+  const int64_t length = 71;
+  const at::Tensor positions = mixed_positions(3, length);
+  for (const bool with_positions : {false, true}) {
+    const auto part = [&](int64_t from, int64_t to) {
+      return with_positions ? positions.slice(1, from, to) : at::Tensor();
+    };
+    const Tensors in = inputs(3, 18, length, 5);
+    const Tensors cotangents = random_like(op(false)(in));
+    const Evaluation whole = evaluate(op(false, part(0, length)), in, cotangents);
+    for (int64_t cut = 0; cut <= length; ++cut) {
+      const Op halves = [&](const Tensors& t) -> Tensors {
+        Tensors first_in = t, second_in = t;
+        first_in[0] = t[0].slice(2, 0, cut);
+        const Tensors first = op(false, part(0, cut))(first_in);
+        second_in[0] = t[0].slice(2, cut, length);
+        second_in[7] = first[1];
+        const Tensors second = op(false, part(cut, length))(second_in);
+        return {at::cat({first[0], second[0]}, 2), second[1]};
+      };
+      const Evaluation split = evaluate(halves, in, cotangents);
+      expect_close(split.outputs, whole.outputs, 1e-13, "outputs cut at " + std::to_string(cut));
+      expect_close(split.gradients, whole.gradients, 1e-12, "gradients cut at " + std::to_string(cut));
+    }
+  }
+}
+
+TEST(DiagonalScan, TokenByTokenEqualsTheWhole) {
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    Tensors in = inputs(2, 19, 40, 37, true, dtype);
+    const at::Tensor positions = mixed_positions(2, 40);
+    const Tensors whole = op(false, positions)(in);
+    Tensors steps, step_in = in;
+    for (int64_t t = 0; t < 40; ++t) {
+      step_in[0] = in[0].slice(2, t, t + 1);
+      const Tensors out = op(false, positions.slice(1, t, t + 1))(step_in);
+      steps.push_back(out[0]);
+      step_in[7] = out[1];
+    }
+    expect_close({at::cat(steps, 2), step_in[7]}, whole, dtype == at::kFloat ? 1e-6 : 1e-14, "steps");
+  }
+}
+
+TEST(DiagonalScan, PaddingAndPackingChangeNothing) {
+  const Tensors in = inputs(1, 20, 12, 6, false);
+  const at::Tensor padding = at::full({1, 20, 4}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
+  const at::Tensor positions =
+      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong).unsqueeze(0);
+  const Op separate = [&](const Tensors& t) -> Tensors {
+    Tensors first = t, second = t;
+    first[0] = t[0].slice(2, 0, 5);
+    second[0] = t[0].slice(2, 5, 12);
+    const Tensors out = op(false)(second);
+    return {at::cat({op(false)(first)[0], out[0]}, 2), out[1]};
+  };
+  const Op together = [&](const Tensors& t) -> Tensors {
+    Tensors packed = t;
+    packed[0] = at::cat({padding, t[0].slice(2, 0, 2), padding, t[0].slice(2, 2, 12), padding}, 2);
+    const Tensors out = op(false, positions)(packed);
+    EXPECT_EQ(rms(out[0].slice(2, 0, 4)), 0.0);
+    EXPECT_EQ(rms(out[0].slice(2, 6, 10)), 0.0);
+    EXPECT_EQ(rms(out[0].slice(2, 20, 24)), 0.0);
+    return {at::cat({out[0].slice(2, 4, 6), out[0].slice(2, 10, 20)}, 2), out[1]};
+  };
+  const Tensors cotangents = random_like(separate(in));
+  const Evaluation a = evaluate(together, in, cotangents), b = evaluate(separate, in, cotangents);
+  expect_close(a.outputs, b.outputs, 1e-13, "outputs");
+  expect_close(a.gradients, b.gradients, 1e-12, "gradients");
+  // A row's bits do not depend on the rows beside it.
+  const Tensors many = inputs(4, 20, 30, 6);
+  const Tensors all = op(false)(many);
+  for (int64_t b = 0; b < 4; ++b) {
+    Tensors alone = many;
+    alone[0] = many[0].slice(0, b, b + 1);
+    alone[7] = many[7].slice(0, b, b + 1);
+    expect_same_bits(op(false)(alone), {all[0].slice(0, b, b + 1), all[1].slice(0, b, b + 1)}, "row " + std::to_string(b));
+  }
+}
+
+TEST(DiagonalScan, SameBitsForAnyThreadsAndRuns) {
+  const Tensors in = inputs(5, 70, 130, 9, true, at::kFloat);
+  const auto run = op(false, mixed_positions(5, 130));
+  const Tensors cotangents = random_like(run(in));
+  Evaluation one, two, again;
+  with_threads(1, [&] { one = evaluate(run, in, cotangents); });
+  with_threads(2, [&] { two = evaluate(run, in, cotangents); });
+  with_threads(2, [&] { again = evaluate(run, in, cotangents); });
+  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
+  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
+  expect_same_bits(two.outputs, again.outputs, "outputs, runs");
+  expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+}
+
+TEST(DiagonalScan, Bfloat16KeepsItsStateInFloat32) {
+  const Tensors in = inputs(2, 20, 40, 6, true, at::kBFloat16);
+  const Tensors out = op(false)(in), exact = op(false)(cast(in, at::kFloat));
+  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
+  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
+  EXPECT_TRUE(out[0].equal(exact[0].to(at::kBFloat16)));
+  expect_same_bits({out[1]}, {exact[1]}, "state");
+  const Tensors cotangents = random_like(out);
+  const Evaluation rough = evaluate(op(false), in, cotangents);
+  const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
+  for (size_t i = 0; i < in.size(); ++i) {
+    EXPECT_EQ(rough.gradients[i].scalar_type(), at::kBFloat16);
+    EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
+  }
+}
+
+TEST(DiagonalScan, LayoutsOfInputAndOutput) {
+  const Tensors in = inputs(3, 18, 11, 4);
+  Tensors length_last = in;
+  length_last[0] = in[0].contiguous();
+  length_last[1] = in[1].t().contiguous().t();
+  const Tensors out = op(false)(in);
+  expect_same_bits(op(false)(length_last), out, "strided");
+  EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
+}
+
+TEST(DiagonalScan, DoubleBackwardRaises) {
+  Tensors in = inputs(1, 4, 3, 2);
+  for (const bool reference : {false, true}) {
+    in[0] = in[0].detach().set_requires_grad(true);
+    const Tensors first = torch::autograd::grad({op(reference)(in)[0].square().sum()}, {in[0]}, {}, true, true);
+    EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {in[0]}), c10::Error);
+  }
+}
+
+TEST(DiagonalScan, MetaTensorsHaveTheShapesOfTheResult) {
+  const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
+  for (const bool reference : {false, true}) {
+    Tensors in{at::empty({2, 5, 7}, meta).set_requires_grad(true)};
+    for (int i = 0; i < 6; ++i) in.push_back(at::empty({5, 3}, meta));
+    const Tensors out = op(reference)(in);
+    EXPECT_EQ(out[0].sizes(), at::IntArrayRef({2, 5, 7}));
+    EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
+    EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 5, 3, 2}));
+    EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {in[0]})[0].sizes(), in[0].sizes());
+  }
+}
+
+TEST(DiagonalScan, WrongShapesAreNamed) {
+  const Tensors good = inputs(2, 3, 4, 5);
+  for (size_t i = 1; i < good.size(); ++i) {
+    Tensors bad = good;
+    bad[i] = good[i].slice(i == 7 ? 2 : 1, 0, 4);
+    EXPECT_THROW(op(false)(bad), c10::Error) << i;
+  }
+  EXPECT_THROW(op(false, at::zeros({2, 3}, at::kLong))(good), c10::Error);
+  Tensors empty = good;
+  empty[0] = good[0].slice(2, 0, 0);
+  expect_same_bits({op(false)(empty)[1]}, {good[7]}, "no token, same state");
+}
+
+}  // namespace
+}  // namespace diagonal_scan_test
+}  // namespace hippodrome
