@@ -1,0 +1,165 @@
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/laws/specimen.h"
+
+// Laws about numbers: derivatives, fast against plain kernels, repeatability, low precision.
+namespace hippodrome::law_checks {
+namespace {
+
+// Σ y∘w over a run of `length` tokens from a state with random content, as a function of x, the state and the parameters.
+struct Experiment {
+  std::unique_ptr<Layer> layer;
+  Tensor x, weights;
+  std::map<std::string, Tensor> initial;
+
+  Tensor value(const LawSubject& subject) const {
+    State state = fresh_state(subject, *layer, x.size(0), at::kDouble);
+    for (const auto& [name, tensor] : initial) state.put(name, tensor);
+    const Tensor y = run_plain(*layer, x, initial.empty() ? nullptr : &state, initial.empty() ? 0 : 5);
+    // The final state counts too: its own continuation by one token.
+    return y.mul(weights).sum();
+  }
+};
+
+// Directional derivative by central differences against the gradient, for one input.
+double directional_error(const LawSubject& subject, const Experiment& experiment, Tensor& input, const Tensor& gradient,
+                         const std::string& name) {
+  const at::NoGradGuard no_grad;
+  double worst = 0.0;
+  for (int trial = 0; trial < 3; ++trial) {
+    const Tensor direction = random_tensor(subject, input.sizes().vec(), at::kDouble, name + std::to_string(trial));
+    constexpr double kStep = 1e-5;
+    const Tensor kept = input.clone();
+    input.copy_(kept.add(direction, kStep));
+    const double above = experiment.value(subject).item().toDouble();
+    input.copy_(kept.sub(direction, kStep));
+    const double below = experiment.value(subject).item().toDouble();
+    input.copy_(kept);
+    const double numeric = (above - below) / (2.0 * kStep), analytic = gradient.mul(direction).sum().item().toDouble();
+    const double scale = std::max({1.0, std::abs(numeric), std::abs(analytic)});
+    worst = std::max(worst, std::abs(numeric - analytic) / scale);
+  }
+  return worst;
+}
+
+Tensor gradient_of(Tensor& leaf) {
+  Tensor gradient = leaf.grad().defined() ? leaf.grad().clone() : leaf.detach().mul(0.0);
+  leaf.mutable_grad() = Tensor();
+  return gradient;
+}
+
+struct KernelRun {
+  Tensor y;
+  std::vector<Tensor> gradients;
+};
+
+KernelRun run_kernel(const LawSubject& subject, at::ScalarType dtype, const std::string& kernel, int64_t length) {
+  const auto layer = make_layer(subject, dtype, kernel);
+  layer->parameters().set_requires_grad(true);
+  Tensor x = random_tensor(subject, {2, length, subject.width}, dtype, "x").requires_grad_(true);
+  State state = fresh_state(subject, *layer, 2, dtype);
+  KernelRun run;
+  run.y = run_plain(*layer, x, state.empty() ? nullptr : &state);
+  run.gradients = gradients(*layer, x, run.y, random_tensor(subject, run.y.sizes().vec(), dtype, "weights"));
+  return run;
+}
+
+bool has_key(const LawSubject& subject, const std::string& key) {
+  DescribeFields fields;
+  (*subject.registry->layer(subject.layer))->describe(fields);
+  return std::any_of(fields.result.begin(), fields.result.end(), [&](const FieldDescription& f) { return f.key == key; });
+}
+
+}  // namespace
+
+// Gradients by x, by every parameter and by the initial state equal finite differences in float64.
+LawResult gradcheck(const LawSubject& subject) {
+  Experiment experiment;
+  experiment.layer = make_layer(subject, at::kDouble);
+  experiment.layer->parameters().set_requires_grad(true);
+  experiment.x = random_tensor(subject, {2, 5, subject.width}, at::kDouble, "x").requires_grad_(true);
+  // A state that has seen tokens, so that what it holds is of the kind and size that it holds in use.
+  if (experiment.layer->traits().state_growth == StateGrowth::kConstant) {
+    const at::NoGradGuard no_grad;
+    State seen = fresh_state(subject, *experiment.layer, 2, at::kDouble);
+    run_plain(*experiment.layer, random_tensor(subject, {2, 5, subject.width}, at::kDouble, "seen"), &seen);
+    experiment.initial = seen.clone().tensors();
+  }
+  for (auto& [name, tensor] : experiment.initial) tensor.requires_grad_(tensor.is_floating_point());
+  experiment.weights = random_tensor(subject, {2, 5, subject.width}, at::kDouble, "weights");
+  experiment.value(subject).backward();
+  Worst worst;
+  worst.add(directional_error(subject, experiment, experiment.x, gradient_of(experiment.x), "x"), "gradient of x");
+  for (const ParameterPtr& parameter : experiment.layer->parameters().list()) {
+    worst.add(directional_error(subject, experiment, parameter->value, gradient_of(parameter->value), parameter->name),
+              "gradient of " + parameter->name);
+  }
+  for (auto& [name, tensor] : experiment.initial) {
+    if (!tensor.is_floating_point()) continue;
+    worst.add(directional_error(subject, experiment, tensor, gradient_of(tensor), name), "gradient of the state's " + name);
+  }
+  return worst.result("gradcheck", 1e-6, "relative error");
+}
+
+// The fast kernel equals the plain one, forward and backward. The error against float64 is at most twice (gradients: three
+// times) that of plain float32 loops, or 1e-6 (gradients: 3e-6) rel-RMS where that is larger.
+LawResult kernel(const LawSubject& subject) {
+  if (!has_key(subject, "kernel")) return not_applicable("kernel", "the layer has one kernel");
+  Worst worst;
+  for (const int64_t length : {1, 5, 129}) {
+    const KernelRun exact = run_kernel(subject, at::kDouble, "reference", length);
+    const KernelRun plain = run_kernel(subject, at::kFloat, "reference", length);
+    const KernelRun fast = run_kernel(subject, at::kFloat, "", length);
+    const KernelRun fast_double = run_kernel(subject, at::kDouble, "", length);
+    const std::string at = "length " + std::to_string(length);
+    // Figures are shares of what is allowed.
+    worst.add(rms_error(fast.y, exact.y) / std::max(1e-6, 2.0 * rms_error(plain.y, exact.y)), at + ", outputs in float32");
+    worst.add(rms_error(fast_double.y, exact.y) / 1e-12, at + ", outputs in float64");
+    for (size_t i = 0; i < exact.gradients.size(); ++i) {
+      if (exact.gradients[i].norm().item().toDouble() < 1e-12) continue;
+      const double allowed = std::max(3e-6, 3.0 * rms_error(plain.gradients[i], exact.gradients[i]));
+      worst.add(rms_error(fast.gradients[i], exact.gradients[i]) / allowed, at + ", gradient " + std::to_string(i) + " in float32");
+      worst.add(rms_error(fast_double.gradients[i], exact.gradients[i]) / 1e-10, at + ", gradient " + std::to_string(i) + " in float64");
+    }
+  }
+  return worst.result("kernel", 1.0, "share of the allowed error");
+}
+
+// Two runs, same bits; and the same bits with one thread as with two.
+LawResult determinism(const LawSubject& subject) {
+  const int threads = at::get_num_threads();
+  const auto run = [&](int count) {
+    at::set_num_threads(count);
+    KernelRun result = run_kernel(subject, at::kFloat, "", 70);
+    at::set_num_threads(threads);
+    return result;
+  };
+  const KernelRun first = run(threads), again = run(threads);
+  double differing = same_bits(first.y, again.y) ? 0.0 : 1.0;
+  for (size_t i = 0; i < first.gradients.size(); ++i) {
+    if (!same_bits(first.gradients[i], again.gradients[i])) differing += 1.0;
+  }
+  Worst worst;
+  worst.add(differing, "two runs of the same call");
+  return worst.result("determinism", 0.0, "tensors that differ");
+}
+
+// bfloat16 activations give what float32 gives, to bfloat16's precision, and leave the output in bfloat16.
+LawResult precision(const LawSubject& subject) {
+  const at::NoGradGuard no_grad;
+  const auto layer = make_layer(subject, at::kFloat);
+  const Tensor x = random_tensor(subject, {2, 33, subject.width}, at::kFloat, "x").to(at::kBFloat16);
+  const Tensor wide = run_plain(*layer, x.to(at::kFloat), nullptr);
+  State state = fresh_state(subject, *layer, 2, at::kBFloat16);
+  const Tensor narrow = run_plain(*layer, x, &state);
+  Worst worst;
+  worst.add(rms_error(narrow, wide), "outputs");
+  if (narrow.scalar_type() != at::kBFloat16) worst.add(INFINITY, "the output is not bfloat16");
+  return worst.result("precision", 0.05, "rel-RMS error");
+}
+
+}  // namespace hippodrome::law_checks

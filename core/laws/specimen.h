@@ -1,0 +1,70 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/laws/laws.h"
+
+// What the laws share: layers made for the test, inputs, and runs that can be compared.
+namespace hippodrome::law_checks {
+
+// The subject's layer, drawn anew in this dtype; the same every time. Values are perturbed, so that what starts as zero or one
+// (and would hide an error) does not. `kernel` overrides the config key of that name.
+std::unique_ptr<Layer> make_layer(const LawSubject& subject, at::ScalarType dtype, const std::string& kernel = "");
+
+// Standard normal values named by `name`, [sizes].
+Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::ScalarType dtype, const std::string& name);
+
+State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype);
+
+// Runs x [B, L, D] in pieces of these lengths from `state`, plain positions from `start`; outputs joined.
+Tensor run_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t>& pieces, State* state, int64_t start = 0);
+Tensor run_plain(Layer& layer, const Tensor& x, State* state, int64_t start = 0);
+// Runs with the given positions [B][L].
+Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<int64_t>>& positions, State* state);
+
+// Largest |a − b| over the largest |b| (or 1 when b is smaller than that).
+double relative_error(const Tensor& a, const Tensor& b);
+double rms_error(const Tensor& a, const Tensor& b);  // ‖a − b‖ / ‖b‖
+bool same_bits(const Tensor& a, const Tensor& b);
+
+// Gradients of Σ y∘weights by x and every parameter, in order.
+std::vector<Tensor> gradients(Layer& layer, const Tensor& x, const Tensor& y, const Tensor& weights);
+
+// Keeps the worst of several comparisons, with a note on which it was.
+class Worst {
+ public:
+  void add(double error, const std::string& what);
+  LawResult result(std::string law, double bound, std::string unit) const;
+  double error() const { return error_; }
+
+ private:
+  double error_ = 0.0;
+  std::string what_;
+};
+
+LawResult not_applicable(std::string law, std::string why);
+
+// The laws, by file.
+LawResult split(const LawSubject&);
+LawResult step(const LawSubject&);
+LawResult causality(const LawSubject&);
+LawResult padding(const LawSubject&);
+LawResult packing(const LawSubject&);
+LawResult batch(const LawSubject&);
+LawResult gradcheck(const LawSubject&);
+LawResult kernel(const LawSubject&);
+LawResult state_bytes(const LawSubject&);
+LawResult live_bytes(const LawSubject&);
+LawResult cost(const LawSubject&);
+LawResult save_and_load(const LawSubject&);
+LawResult clone_and_select(const LawSubject&);
+LawResult determinism(const LawSubject&);
+LawResult initialisation(const LawSubject&);
+LawResult configuration(const LawSubject&);
+LawResult precision(const LawSubject&);
+
+}  // namespace hippodrome::law_checks
