@@ -11,138 +11,15 @@
 
 #include "core/base/text.h"
 #include "core/io/atomic_file.h"
+#include "core/io/toml_guard.h"
 
 namespace hippodrome {
 namespace toml_detail {
 namespace {
 
-// A recipe is a page or two; these keep a stray file from costing much, and recursion over the tree from being deep.
+// A recipe is a page or two; this keeps a stray file from costing much.
 constexpr size_t kLargestFile = size_t{16} << 20;
-constexpr int kDeepestBrackets = 32;
-constexpr int kLongestKey = 32;  // in parts: a.b.c has three
-
-std::string position(const std::string& name, size_t line, size_t column) {
-  return name + ":" + std::to_string(line) + ":" + std::to_string(column);
-}
-
-// Refuses what toml++ 3.3 cannot be trusted with, walking over strings and comments as TOML delimits them.
-// It frees nested tables by recursion and does not bound the parts of a dotted key, so a line of a million dots would overflow
-// the stack; and where it looks for white space it runs into undefined behaviour on some characters that are not ASCII
-// (Arabic presentation forms), which TOML 1.0 has in strings and comments only, and it assumes that a table header goes on
-// with a name.
-class Guard {
- public:
-  Guard(std::string_view text, const std::string& name) : text_(text), name_(name) {}
-
-  absl::Status check() {
-    int brackets = 0, dots = 0;
-    bool line_begins = true;
-    if (text_.starts_with("\xEF\xBB\xBF")) {
-      at_ = 3;  // a byte order mark
-    }
-    while (at_ < text_.size()) {
-      const char character = text_[at_];
-      if (character == '"' || character == '\'') {
-        RETURN_IF_ERROR(skip_string(character));
-        line_begins = false;
-        continue;
-      }
-      if (character == '#') {
-        at_ = std::min(text_.find_first_of("\n\v\f\r", at_), text_.size());
-        continue;
-      }
-      if (static_cast<unsigned char>(character) >= 0x80) {
-        return error("a character that is not ASCII must stand in quotes");
-      }
-      if (character == '[' && line_begins && brackets == 0) {
-        RETURN_IF_ERROR(check_header());
-      }
-      line_begins = character == '\n' || (line_begins && (character == ' ' || character == '\t'));
-      if (character == '[' || character == '{') {
-        ++brackets;
-      } else if (character == ']' || character == '}') {
-        brackets = std::max(brackets - 1, 0);
-      }
-      if (character == '.') {
-        ++dots;
-      } else if (std::string_view("\n=,[]{}").find(character) != std::string_view::npos) {
-        dots = 0;
-      }
-      if (brackets > kDeepestBrackets || dots >= kLongestKey) {
-        return error("this is nested too deeply: at most " + std::to_string(kDeepestBrackets) +
-                     " brackets inside each other and " + std::to_string(kLongestKey) + " parts of a dotted key are read");
-      }
-      advance();
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  void advance() {
-    if (text_[at_++] == '\n') {
-      ++line_;
-      line_start_ = at_;
-    }
-  }
-
-  absl::Status error(const std::string& message) const {
-    return absl::InvalidArgumentError(position(name_, line_, at_ - line_start_ + 1) + ": " + message);
-  }
-
-  absl::Status check_header() const {
-    size_t next = text_.find_first_not_of(" \t", at_ + 1);
-    if (next == at_ + 1 && text_[next] == '[') {
-      next = text_.find_first_not_of(" \t", next + 1);
-    }
-    // An empty header, "[]", is left to the parser.
-    constexpr std::string_view kExpected = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-\"']";
-    if (next < text_.size() && kExpected.find(text_[next]) == std::string_view::npos) {
-      return error("a table header must begin with a name");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status skip_string(char quote) {
-    const std::string three(3, quote);
-    const bool literal = quote == '\'', multiline = text_.substr(at_, 3) == three;
-    at_ += multiline ? 3 : 1;
-    while (at_ < text_.size()) {
-      const char character = text_[at_];
-      if (character == '\n' && !multiline) {
-        break;  // a syntax error, which the parser names
-      }
-      if (character == quote && !multiline) {
-        ++at_;
-        break;
-      }
-      if (character == quote && text_.substr(at_, 3) == three) {
-        at_ += 3;
-        // Up to two quotes that stand just before the closing three belong to the string.
-        for (int extra = 0; extra < 2 && at_ < text_.size() && text_[at_] == quote; ++extra) {
-          ++at_;
-        }
-        break;
-      }
-      advance();
-      if (character == '\\' && !literal && at_ < text_.size()) {
-        const size_t next = multiline ? text_.find_first_not_of(" \t\r\n", at_) : at_;
-        if (next < text_.size() && static_cast<unsigned char>(text_[next]) >= 0x80) {
-          return error("what follows a backslash, or a line that ends in one, must begin with an ASCII character");
-        }
-        if (text_[at_] == quote || text_[at_] == '\\') {
-          ++at_;
-        }
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  std::string_view text_;
-  const std::string& name_;
-  size_t at_ = 0;
-  size_t line_ = 1;
-  size_t line_start_ = 0;
-};
+constexpr size_t kLongestKey = 32;  // of an assignment, in parts: a.b.c has three
 
 // Where values stand: in a file by line, or all in one place.
 struct Origin {
@@ -151,6 +28,10 @@ struct Origin {
 
   SourceLocation at(const toml::source_region& region) const {
     return fixed ? *fixed : SourceLocation{name, static_cast<int>(region.begin.line)};
+  }
+  // "recipe.toml:3:7", or the name alone.
+  std::string text(size_t line, size_t column) const {
+    return fixed ? name : name + ":" + std::to_string(line) + ":" + std::to_string(column);
   }
 };
 
@@ -216,13 +97,13 @@ absl::StatusOr<ConfigValue> parse(std::string_view text, const Origin& origin) {
     return absl::InvalidArgumentError(name + ": " + format_bytes(static_cast<double>(text.size())) +
                                       " is more than a recipe may have (" + format_bytes(kLargestFile) + ")");
   }
-  RETURN_IF_ERROR(Guard(text, name).check());
+  RETURN_IF_ERROR(guard_toml(text, [&](size_t line, size_t column) { return origin.text(line, column); }));
   try {
     const toml::table table = toml::parse(text, name);
     return convert(table, origin, origin.fixed ? *origin.fixed : SourceLocation{name, 1});
   } catch (const toml::parse_error& error) {
     const toml::source_position at = error.source().begin;
-    return absl::InvalidArgumentError((origin.fixed ? name : position(name, at.line, at.column)) + ": not valid TOML: " +
+    return absl::InvalidArgumentError(origin.text(at.line, at.column) + ": not valid TOML: " +
                                       one_sentence(error.description()));
   } catch (const std::exception& error) {
     return absl::InternalError(name + ": cannot be read as TOML: " + error.what());
@@ -266,7 +147,7 @@ absl::StatusOr<std::vector<std::string>> split_key(std::string_view key, const s
     }
     ++i;
   }
-  if (steps.size() > static_cast<size_t>(kLongestKey)) {
+  if (steps.size() > kLongestKey) {
     return absl::InvalidArgumentError(name + ": the key has more than " + std::to_string(kLongestKey) + " parts");
   }
   return steps;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the hand-made part of the fuzz corpora: small files, valid and hostile, one idea each.
 
-(corpus/safetensors/numpy.safetensors is by the `safetensors` package itself.)
+(corpus/safetensors/numpy.safetensors is by the `safetensors` package itself; the files that this script does not write are
+inputs on which fuzzing found a fault.)
 """
 import json
 import pathlib

@@ -89,9 +89,12 @@ TEST(Toml, SyntaxErrorNamesLineAndColumn) {
 }
 
 TEST(Toml, DatesAreRefused) {
-  for (const std::string text : {"a = 1\nb = 2026-01-02", "a = 1\nb = [10:20:30]", "a = 1\nb = {c = 2026-01-02T03:04:05Z}"}) {
-    EXPECT_EQ(error_of(text), "recipe.toml:2: dates and times have no use in a recipe; write it in quotes");
+  for (const std::string text : {"b = 2026-01-02", "b=[ 10:20:30]", "b = [1,\t1979-05-27T07:32:00Z]", "b = {c = 2026-01-02T:03}"}) {
+    const std::string error = error_of("a = 1\n" + text);
+    EXPECT_EQ(error.rfind("recipe.toml:2:", 0), 0u) << error;
+    EXPECT_NE(error.find(": dates and times have no use in a recipe; write it in quotes"), std::string::npos) << error;
   }
+  EXPECT_EQ(error_of("2026-01-02 = 1e-5\n[1979-05-27]\na = [-1, 1E-2, '10:20', 0xe]\n[[10-20]]"), "");
 }
 
 TEST(Toml, InfinitiesArePassedOnForTheFieldToJudge) {
@@ -143,6 +146,14 @@ TEST(Toml, HeadersNeedNames) {
     EXPECT_NE(error_of(header).find("not valid TOML"), std::string::npos) << header;
   }
   EXPECT_EQ(error_of("[ a.\"b\" ]\n[[ 'c' ]]\n"), "");
+}
+
+TEST(Toml, ValuesMustBeThere) {
+  for (const std::string text : {"a = ]", "a = #", "a = \n", "a =[,", "a = ,", "a=[}", "a=[1,,", "a={b=}", "a={b=1,}"}) {
+    EXPECT_EQ(error_of(text).rfind("recipe.toml:1:", 0), 0u) << text;
+    EXPECT_NE(error_of(text).find(": a value is missing here"), std::string::npos) << text << error_of(text);
+  }
+  EXPECT_EQ(error_of("a = []\nb = {}\nc = [ # c\n1, # d\n]\n"), "");
 }
 
 TEST(Toml, FileErrorsNameTheFile) {
