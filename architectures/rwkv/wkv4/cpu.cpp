@@ -69,8 +69,10 @@ struct Wkv4Vectors {
   }
 };
 
+// Tokens [begin, end) of one vector of channels. Between calls its state waits in `last_state`.
 template <class T, class Lanes>
-HWY_INLINE void wkv4_forward_vector(const Wkv4Forward<T>& p, int64_t b, int64_t c, const Lanes& lanes) {
+HWY_INLINE void wkv4_forward_vector(const Wkv4Forward<T>& p, int64_t b, int64_t begin, int64_t end, int64_t c,
+                                    const Lanes& lanes) {
   using Wkv = Wkv4Vectors<T>;
   using V = typename Wkv::V;
   const int64_t time = p.time, channels = p.channels;
@@ -79,35 +81,32 @@ HWY_INLINE void wkv4_forward_vector(const Wkv4Forward<T>& p, int64_t b, int64_t 
   const T* k = p.k + b * time * channels + c;
   const T* v = p.v + b * time * channels + c;
   T* y = p.y + b * time * channels + c;
-  T* checkpoint = p.checkpoints == nullptr ? nullptr : p.checkpoints + b * wkv4_chunks(time) * 3 * channels + c;
-  auto s = p.state == nullptr ? Wkv::fresh() : Wkv::load(lanes, p.state + b * 3 * channels + c, channels);
-
-  for (int64_t begin = 0; begin < time; begin += kWkv4Chunk) {
-    if (checkpoint != nullptr) {
-      Wkv::store(lanes, s, checkpoint, channels);
-      checkpoint += 3 * channels;
-    }
-    const int64_t end = begin + kWkv4Chunk < time ? begin + kWkv4Chunk : time;
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t row = t * channels;
-      if (positions != nullptr && positions[t] <= 0) {
-        if (positions[t] < 0) {
-          lanes.store(hn::Zero(typename Wkv::D()), y + row);
-          continue;
-        }
-        s = Wkv::fresh();
-      }
-      // Prefetching past the end is harmless.
-      hwy::Prefetch(k + row + kWkv4PrefetchSteps * channels);
-      hwy::Prefetch(v + row + kWkv4PrefetchSteps * channels);
-      const V vt = lanes.load(v + row);
-      const auto f = Wkv::factors(s.m, w, u, lanes.load(k + row));
-      const V numerator = hn::MulAdd(f.e1, s.n, hn::Mul(f.e2, vt));
-      lanes.store(hn::Div(numerator, hn::MulAdd(f.e1, s.d, f.e2)), y + row);
-      s = Wkv::next(s, f, vt);
-    }
+  T* carried = p.last_state + b * 3 * channels + c;
+  const T* first = begin > 0 ? carried : p.state == nullptr ? nullptr : p.state + b * 3 * channels + c;
+  auto s = first == nullptr ? Wkv::fresh() : Wkv::load(lanes, first, channels);
+  if (p.checkpoints != nullptr) {
+    const int64_t chunk = b * wkv4_chunks(time) + begin / kWkv4Chunk;
+    Wkv::store(lanes, s, p.checkpoints + chunk * 3 * channels + c, channels);
   }
-  Wkv::store(lanes, s, p.last_state + b * 3 * channels + c, channels);
+  for (int64_t t = begin; t < end; ++t) {
+    const int64_t row = t * channels;
+    if (positions != nullptr && positions[t] <= 0) {
+      if (positions[t] < 0) {
+        lanes.store(hn::Zero(typename Wkv::D()), y + row);
+        continue;
+      }
+      s = Wkv::fresh();
+    }
+    // Prefetching past the end is harmless.
+    hwy::Prefetch(k + row + kWkv4PrefetchSteps * channels);
+    hwy::Prefetch(v + row + kWkv4PrefetchSteps * channels);
+    const V vt = lanes.load(v + row);
+    const auto f = Wkv::factors(s.m, w, u, lanes.load(k + row));
+    const V numerator = hn::MulAdd(f.e1, s.n, hn::Mul(f.e2, vt));
+    lanes.store(hn::Div(numerator, hn::MulAdd(f.e1, s.d, f.e2)), y + row);
+    s = Wkv::next(s, f, vt);
+  }
+  Wkv::store(lanes, s, carried, channels);
 }
 
 template <class T, class Lanes>
@@ -184,7 +183,8 @@ HWY_INLINE void wkv4_backward_vector(const Wkv4Backward<T>& p, int64_t b, int64_
       const V y = hn::Load(tag, keep + 4 * kWidth);
       const V n = hn::Load(tag, keep + 5 * kWidth), d = hn::Load(tag, keep + 6 * kWidth);
       const V ge1 = hn::Mul(g, e1), ge2 = hn::Mul(g, e2);
-      // f1 < 1 exactly where the key set the new maximum, so it also says where the rest of that maximum's gradient goes.
+      // f1 < 1 where the key set the new maximum (but for a tie to the last bit), so it also says where the rest of that
+      // maximum's gradient goes.
       const auto key_wins = hn::Lt(f1, hn::Set(tag, 1));
       const V through_bonus = hn::Mul(ge2, hn::Sub(vt, y));
       chunk_gu = hn::Add(chunk_gu, through_bonus);
@@ -221,7 +221,13 @@ void wkv4_forward_items(const Wkv4Forward<T>& p, int64_t begin, int64_t end) {
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / blocks, first = item % blocks * kWkv4Block;
     const int64_t last = first + kWkv4Block < p.channels ? first + kWkv4Block : p.channels;
-    for_each_vector<T>(first, last, [&](int64_t c, const auto& lanes) { wkv4_forward_vector(p, b, c, lanes); });
+    int64_t t = 0;
+    do {  // at least once: an empty sequence still hands its state on
+      const int64_t stop = t + kWkv4Chunk < p.time ? t + kWkv4Chunk : p.time;
+      for_each_vector<T>(first, last,
+                         [&](int64_t c, const auto& lanes) HWY_ATTR { wkv4_forward_vector(p, b, t, stop, c, lanes); });
+      t = stop;
+    } while (t < p.time);
   }
 }
 
@@ -231,7 +237,8 @@ void wkv4_backward_items(const Wkv4Backward<T>& p, int64_t begin, int64_t end) {
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / blocks, first = item % blocks * kWkv4Block;
     const int64_t last = first + kWkv4Block < p.channels ? first + kWkv4Block : p.channels;
-    for_each_vector<T>(first, last, [&](int64_t c, const auto& lanes) { wkv4_backward_vector(p, b, c, lanes); });
+    for_each_vector<T>(first, last,
+                       [&](int64_t c, const auto& lanes) HWY_ATTR { wkv4_backward_vector(p, b, c, lanes); });
   }
 }
 

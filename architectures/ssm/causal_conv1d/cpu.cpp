@@ -176,7 +176,7 @@ HWY_INLINE void conv_backward_vector(const CausalConv1dBackward<T>& p, int64_t b
     source[j] = kNotOurs;
     pending[j] = hn::Zero(d);
   };
-  const auto unfinished = [&] {
+  const auto unfinished = [&]() HWY_ATTR {
     for (int64_t j = 0; j < older; ++j) {
       if (source[j] != kNotOurs) return true;
     }
@@ -256,7 +256,7 @@ void conv_items(const Params& p, int64_t first_item, int64_t last_item) {
     const int64_t begin = item / blocks % tiles * kCausalConv1dTile, channel = item % blocks * kCausalConv1dBlock;
     const int64_t end = begin + kCausalConv1dTile < p.time ? begin + kCausalConv1dTile : p.time;
     const int64_t channel_end = channel + kCausalConv1dBlock < p.channels ? channel + kCausalConv1dBlock : p.channels;
-    for_each_vector<T>(channel, channel_end, [&](int64_t c, const auto& lanes) {
+    for_each_vector<T>(channel, channel_end, [&](int64_t c, const auto& lanes) HWY_ATTR {
       conv_vector<kTaps, kSilu>(p, b, begin, end, c, lanes);
     });
   }
