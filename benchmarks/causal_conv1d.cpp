@@ -1,4 +1,5 @@
-// Causal convolution against its own plain loops, in one run. Counters: ns_per_element (one (t, channel)), speedup_vs_reference.
+// Causal convolution against its own plain loops, in one run. Counters: ns_per_element (one (t, channel)),
+// speedup_vs_reference.
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 
 #include <ATen/Parallel.h>
@@ -20,8 +21,8 @@ namespace {
 
 using at::Tensor;
 
-// As the program does at its start: freed memory stays with the process, so that results do not pay for fresh pages each time.
-// 32 MiB is the most that glibc takes.
+// As the program does at its start: freed memory stays with the process, so that results do not pay for fresh pages
+// each time. 32 MiB is the most that glibc takes.
 void keep_freed_memory() {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);

@@ -1,5 +1,5 @@
-// Whole and partial vectors under one interface, so that a kernel is written once and its last, narrower group of channels
-// touches no memory beyond them. Include after hwy/highway.h in files compiled through hwy/foreach_target.h.
+// Whole and partial vectors under one interface, so that a kernel is written once and its last, narrower group of
+// channels touches no memory beyond them. Include after hwy/highway.h in files compiled through hwy/foreach_target.h.
 
 #if defined(HIPPODROME_CORE_TENSOR_VECTOR_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HIPPODROME_CORE_TENSOR_VECTOR_LANES_INL_H_
@@ -63,7 +63,8 @@ class FirstLanes {
   size_t count_;
 };
 
-// Calls body(first_channel, lanes) for vectors that cover channels [begin, end), the last one narrower where it must be.
+// Calls body(first_channel, lanes) for vectors that cover channels [begin, end), the last one narrower where it must
+// be.
 template <class T, class Body>
 HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Body& body) {
   const WholeLanes<T> whole;

@@ -16,8 +16,8 @@ namespace hippodrome {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// e^r for |r| <= ln2/2, relative error 4e-9 before rounding: 1 + r + r^2 (c2 + ... + c6 r^4), minimax on exactly that range
-// (Remez, relative error). Coefficients for another range, e.g. [0, 1), would cost four digits here.
+// e^r for |r| <= ln2/2, relative error 4e-9 before rounding: 1 + r + r^2 (c2 + ... + c6 r^4), minimax on exactly that
+// range (Remez, relative error). Coefficients for another range, e.g. [0, 1), would cost four digits here.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp_reduced(D d, V r) {
   V q = hn::Set(d, 0.0013814540579915047f);
@@ -29,8 +29,9 @@ HWY_INLINE V exp_reduced(D d, V r) {
   return hn::MulAdd(q, r, hn::Set(d, 1.0f));
 }
 
-// Splits x = n ln2 + r, |r| <= ln2/2 (a little over, by rounding). `n_bits` holds n in the low bits of a float's pattern:
-// adding 1.5 * 2^23 rounds to an integer and leaves it there, so that a shift by 23 moves it into the exponent field.
+// Splits x = n ln2 + r, |r| <= ln2/2 (a little over, by rounding). `n_bits` holds n in the low bits of a float's
+// pattern: adding 1.5 * 2^23 rounds to an integer and leaves it there, so that a shift by 23 moves it into the exponent
+// field.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp_split(D d, V x, V& n_bits) {
   const V magic = hn::Set(d, 12582912.0f);
@@ -44,8 +45,7 @@ HWY_INLINE V exp_split(D d, V x, V& n_bits) {
 // e^x for x <= 0 (up to x = 88): the cheap form. Below the smallest normal number's logarithm the result is 0, also for
 // x = -1e38 and minus infinity. NaN stays NaN. Relative error at most 2e-7.
 template <class D, class V = hn::VFromD<D>>
-  requires(sizeof(hn::TFromD<D>) == 4)
-HWY_INLINE V vector_exp_nonpositive(D d, V x) {
+requires(sizeof(hn::TFromD<D>) == 4) HWY_INLINE V vector_exp_nonpositive(D d, V x) {
   const hn::RebindToSigned<D> di;
   V n_bits;
   const V p = exp_reduced(d, exp_split(d, x, n_bits));
@@ -54,17 +54,16 @@ HWY_INLINE V vector_exp_nonpositive(D d, V x) {
 }
 
 template <class D, class V = hn::VFromD<D>>
-  requires(sizeof(hn::TFromD<D>) == 8)
-HWY_INLINE V vector_exp_nonpositive(D d, V x) {
+requires(sizeof(hn::TFromD<D>) == 8) HWY_INLINE V vector_exp_nonpositive(D d, V x) {
   // Highway's range reduction passes through 32-bit integers, so the argument is kept where they are exact.
   const V y = hn::Exp(d, hn::Max(x, hn::Set(d, -745.0)));
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -708.0)), y);
 }
 
-// e^x for every x: 0 below the normal range, infinity above the largest finite logarithm. Relative error at most 2e-7 (float).
+// e^x for every x: 0 below the normal range, infinity above the largest finite logarithm. Relative error at most 2e-7
+// (float).
 template <class D, class V = hn::VFromD<D>>
-  requires(sizeof(hn::TFromD<D>) == 4)
-HWY_INLINE V vector_exp(D d, V x) {
+requires(sizeof(hn::TFromD<D>) == 4) HWY_INLINE V vector_exp(D d, V x) {
   const hn::RebindToSigned<D> di;
   V n_bits;
   // Doubling at the end keeps the scale of n = 128 representable.
@@ -76,8 +75,7 @@ HWY_INLINE V vector_exp(D d, V x) {
 }
 
 template <class D, class V = hn::VFromD<D>>
-  requires(sizeof(hn::TFromD<D>) == 8)
-HWY_INLINE V vector_exp(D d, V x) {
+requires(sizeof(hn::TFromD<D>) == 8) HWY_INLINE V vector_exp(D d, V x) {
   const V y = hn::Exp(d, hn::Min(hn::Max(x, hn::Set(d, -745.0)), hn::Set(d, 706.0)));
   const V low = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -708.0)), y);
   return hn::IfThenElse(hn::Gt(x, hn::Set(d, 706.0)), hn::Inf(d), low);

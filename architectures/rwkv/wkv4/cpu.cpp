@@ -127,7 +127,8 @@ HWY_INLINE void wkv4_backward_vector(const Wkv4Backward<T>& p, int64_t b, int64_
   T* grad_v = p.grad_v + row0;
   const int64_t chunks = wkv4_chunks(time);
 
-  // What the way back needs of each step, recomputed per chunk: r e1, r e2, f1, f2, y and the state's n and d before the step.
+  // What the way back needs of each step, recomputed per chunk: r e1, r e2, f1, f2, y and the state's n and d before
+  // the step.
   constexpr int64_t kKept = 7;
   constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(D()));
   HWY_ALIGN T kept[kWkv4Chunk * kKept * kWidth];
@@ -183,8 +184,8 @@ HWY_INLINE void wkv4_backward_vector(const Wkv4Backward<T>& p, int64_t b, int64_
       const V y = hn::Load(tag, keep + 4 * kWidth);
       const V n = hn::Load(tag, keep + 5 * kWidth), d = hn::Load(tag, keep + 6 * kWidth);
       const V ge1 = hn::Mul(g, e1), ge2 = hn::Mul(g, e2);
-      // f1 < 1 where the key set the new maximum (but for a tie to the last bit), so it also says where the rest of that
-      // maximum's gradient goes.
+      // f1 < 1 where the key set the new maximum (but for a tie to the last bit), so it also says where the rest of
+      // that maximum's gradient goes.
       const auto key_wins = hn::Lt(f1, hn::Set(tag, 1));
       const V through_bonus = hn::Mul(ge2, hn::Sub(vt, y));
       chunk_gu = hn::Add(chunk_gu, through_bonus);
@@ -245,7 +246,9 @@ void wkv4_backward_items(const Wkv4Backward<T>& p, int64_t begin, int64_t end) {
 void Wkv4ForwardFloat(const Wkv4Forward<float>& p, int64_t begin, int64_t end) { wkv4_forward_items(p, begin, end); }
 void Wkv4ForwardDouble(const Wkv4Forward<double>& p, int64_t begin, int64_t end) { wkv4_forward_items(p, begin, end); }
 void Wkv4BackwardFloat(const Wkv4Backward<float>& p, int64_t begin, int64_t end) { wkv4_backward_items(p, begin, end); }
-void Wkv4BackwardDouble(const Wkv4Backward<double>& p, int64_t begin, int64_t end) { wkv4_backward_items(p, begin, end); }
+void Wkv4BackwardDouble(const Wkv4Backward<double>& p, int64_t begin, int64_t end) {
+  wkv4_backward_items(p, begin, end);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hippodrome

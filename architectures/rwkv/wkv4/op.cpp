@@ -27,7 +27,8 @@ using MaybeTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using SavedOutputs = std::tuple<Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Forward = Outputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&);
+using Forward = Outputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
+                        const MaybeTensor&);
 using SavingForward = SavedOutputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
                                    const MaybeTensor&, bool);
 using Backward = Gradients(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
@@ -271,8 +272,7 @@ Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_l
   if (at::GradMode::is_enabled() &&
       (requires_grad(grad_y) || requires_grad(grad_last_state) || requires_grad(w) || requires_grad(u) ||
        requires_grad(k) || requires_grad(v) || requires_grad(state))) {
-    const auto g =
-        BackwardOnce::apply(grad_y, grad_last_state, w, u, k, v, state, positions, checkpoints, reference);
+    const auto g = BackwardOnce::apply(grad_y, grad_last_state, w, u, k, v, state, positions, checkpoints, reference);
     return {g[0], g[1], g[2], g[3], g[4]};
   }
   at::AutoDispatchBelowADInplaceOrView below;
@@ -314,8 +314,8 @@ SavedOutputs saving_forward_autograd(const Tensor& w, const Tensor& u, const Ten
 
 Outputs forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
                          const MaybeTensor& positions) {
-  if (at::GradMode::is_enabled() && (requires_grad(w) || requires_grad(u) || requires_grad(k) || requires_grad(v) ||
-                                     requires_grad(state))) {
+  if (at::GradMode::is_enabled() &&
+      (requires_grad(w) || requires_grad(u) || requires_grad(k) || requires_grad(v) || requires_grad(state))) {
     auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, false);
     return {y, last_state};
   }

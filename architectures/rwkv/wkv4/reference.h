@@ -1,5 +1,6 @@
-// Plain loops of wkv4: the oracle. Per (t, channel) the forward pass is 17 additions, products and quotients and 4 exponentials,
-// padding aside. `Scalar` needs + - * / <, a conversion from double and an `exp` found by argument-dependent lookup.
+// Plain loops of wkv4: the oracle. Per (t, channel) the forward pass is 17 additions, products and quotients and 4
+// exponentials, padding aside. `Scalar` needs + - * / <, a conversion from double and an `exp` found by
+// argument-dependent lookup.
 #pragma once
 
 #include <cmath>

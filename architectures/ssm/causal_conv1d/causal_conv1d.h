@@ -13,9 +13,9 @@ struct CausalConv1dResult {
   at::Tensor final_state;  // [B, D, K-1], the last K-1 inputs, oldest first; float32, or float64 for float64 inputs
 };
 
-// x [B, D, L], weight [D, K] with K in 1..16, bias [D], activation "" or "silu", initial_state [B, D, K-1] (none: zeros),
-// positions [B, L] int64: -1 padding, 0 starts a sequence, none: one run per row. 16-bit floats are computed in float32.
-// Differentiable once to x, weight, bias and initial_state. Fast where channels are adjacent in memory, e.g.
+// x [B, D, L], weight [D, K] with K in 1..16, bias [D], activation "" or "silu", initial_state [B, D, K-1] (none:
+// zeros), positions [B, L] int64: -1 padding, 0 starts a sequence, none: one run per row. 16-bit floats are computed in
+// float32. Differentiable once to x, weight, bias and initial_state. Fast where channels are adjacent in memory, e.g.
 // x = matrix.slice(-1, 0, D).transpose(1, 2) of a [B, L, 2 D] matrix; other layouts are copied.
 // Throws c10::Error (TORCH_CHECK) on shapes, dtypes or activations that do not fit.
 CausalConv1dResult causal_conv1d(const at::Tensor& x, const at::Tensor& weight,

@@ -34,7 +34,8 @@ struct ConvVector {
   V window[kRoom];  // K-1 inputs, oldest first
 
   template <class Params>
-  HWY_INLINE ConvVector(const Params& p, int64_t c, const Lanes& lanes_in) : lanes(lanes_in), taps(kTaps == 0 ? p.taps : kTaps) {
+  HWY_INLINE ConvVector(const Params& p, int64_t c, const Lanes& lanes_in)
+      : lanes(lanes_in), taps(kTaps == 0 ? p.taps : kTaps) {
     load_columns<kTaps>(p.weight + c * taps, taps, weight);
     bias = p.bias == nullptr ? hn::Zero(D()) : lanes.load(p.bias + c);
   }
@@ -140,9 +141,10 @@ HWY_INLINE void conv_forward_vector(const CausalConv1dForward<T>& p, int64_t b, 
   }
 }
 
-// Forward in time, with a window of unfinished gradients beside the window of inputs: a token adds to the gradients of the inputs
-// it read, and what leaves the window is complete. An item stores the gradients of its own tokens [begin, end) (the first item
-// also those of the initial state), so it reads on behind `end` until the last of them has left the window.
+// Forward in time, with a window of unfinished gradients beside the window of inputs: a token adds to the gradients of
+// the inputs it read, and what leaves the window is complete. An item stores the gradients of its own tokens [begin,
+// end) (the first item also those of the initial state), so it reads on behind `end` until the last of them has left
+// the window.
 template <int kTaps, bool kSilu, class T, class Lanes>
 HWY_INLINE void conv_backward_vector(const CausalConv1dBackward<T>& p, int64_t b, int64_t begin, int64_t end, int64_t c,
                                      const Lanes& lanes) {

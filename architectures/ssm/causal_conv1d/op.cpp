@@ -56,19 +56,20 @@ at::ScalarType state_type(const Tensor& x) { return x.scalar_type() == at::kDoub
 
 void check_inputs(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
                   const MaybeTensor& initial_state, const MaybeTensor& positions) {
-  TORCH_CHECK(x.dim() == 3 && x.is_floating_point(), "causal_conv1d: x must be [B, D, L] of a floating-point dtype, but it is ",
-              x.scalar_type(), " with ", x.dim(), " axes");
+  TORCH_CHECK(x.dim() == 3 && x.is_floating_point(),
+              "causal_conv1d: x must be [B, D, L] of a floating-point dtype, but it is ", x.scalar_type(), " with ",
+              x.dim(), " axes");
   const c10::SymInt channels = x.sym_size(1);
-  TORCH_CHECK(weight.dim() == 2 && weight.sym_size(0) == channels, "causal_conv1d: weight must be [D, K] with D = ", channels,
-              ", but it is ", weight.sym_sizes());
+  TORCH_CHECK(weight.dim() == 2 && weight.sym_size(0) == channels,
+              "causal_conv1d: weight must be [D, K] with D = ", channels, ", but it is ", weight.sym_sizes());
   const c10::SymInt taps = weight.sym_size(1);
   TORCH_CHECK(taps >= 1 && taps <= kCausalConv1dMaxTaps, "causal_conv1d: weight must have 1 to ", kCausalConv1dMaxTaps,
               " taps, but it has ", taps);
-  TORCH_CHECK(activation.empty() || activation == "silu", "causal_conv1d: activation must be \"\" or \"silu\", but it is \"",
-              activation, "\"");
+  TORCH_CHECK(activation.empty() || activation == "silu",
+              "causal_conv1d: activation must be \"\" or \"silu\", but it is \"", activation, "\"");
   if (given(bias)) {
-    TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == channels, "causal_conv1d: bias must be [D] with D = ", channels,
-                ", but it is ", bias->sym_sizes());
+    TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == channels,
+                "causal_conv1d: bias must be [D] with D = ", channels, ", but it is ", bias->sym_sizes());
   }
   if (given(initial_state)) {
     TORCH_CHECK(initial_state->dim() == 3 && initial_state->sym_size(0) == x.sym_size(0) &&
@@ -265,8 +266,8 @@ class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
                                                 std::string_view activation, const MaybeTensor& initial_state,
                                                 const MaybeTensor& positions, bool reference) {
     at::AutoDispatchBelowADInplaceOrView below;
-    auto [gx, gw, gb, gs] = backward_op().call(grad_y, grad_final_state, x, weight, bias, activation, initial_state,
-                                               positions, reference);
+    auto [gx, gw, gb, gs] =
+        backward_op().call(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions, reference);
     return {gx, gw, gb, gs};
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list) {
@@ -277,11 +278,10 @@ class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
 Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_final_state, const Tensor& x,
                             const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
                             const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
-  if (at::GradMode::is_enabled() &&
-      (requires_grad(grad_y) || requires_grad(grad_final_state) || requires_grad(x) || requires_grad(weight) ||
-       requires_grad(bias) || requires_grad(initial_state))) {
-    const auto g = BackwardOnce::apply(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions,
-                                       reference);
+  if (at::GradMode::is_enabled() && (requires_grad(grad_y) || requires_grad(grad_final_state) || requires_grad(x) ||
+                                     requires_grad(weight) || requires_grad(bias) || requires_grad(initial_state))) {
+    const auto g =
+        BackwardOnce::apply(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions, reference);
     return {g[0], g[1], g[2], g[3]};
   }
   at::AutoDispatchBelowADInplaceOrView below;
@@ -296,8 +296,8 @@ class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward
                                                 const MaybeTensor& positions, bool reference) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [y, final_state] = forward_op().call(x, weight, bias, activation, initial_state, positions, reference);
-    context->save_for_backward({x, weight, bias.value_or(Tensor()), initial_state.value_or(Tensor()),
-                                positions.value_or(Tensor())});
+    context->save_for_backward(
+        {x, weight, bias.value_or(Tensor()), initial_state.value_or(Tensor()), positions.value_or(Tensor())});
     context->saved_data["activation"] = std::string(activation);
     context->saved_data["reference"] = reference;
     context->set_materialize_grads(false);
@@ -313,7 +313,7 @@ class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward
         backward_op().call(maybe(gradients[0]), maybe(gradients[1]), saved[0], saved[1], maybe(saved[2]),
                            context->saved_data["activation"].toStringView(), maybe(saved[3]), maybe(saved[4]),
                            context->saved_data["reference"].toBool());
-    return {gx,       gw,       saved[2].defined() ? gb : Tensor(), Tensor(), saved[3].defined() ? gs : Tensor(),
+    return {gx,       gw,      saved[2].defined() ? gb : Tensor(), Tensor(), saved[3].defined() ? gs : Tensor(),
             Tensor(), Tensor()};
   }
 };
@@ -329,7 +329,8 @@ Outputs forward_autograd(const Tensor& x, const Tensor& weight, const MaybeTenso
   return forward_op().call(x, weight, bias, activation, initial_state, positions, reference);
 }
 
-// Both public ops are the differentiable `_forward`: nothing is saved beyond the inputs, so inference needs no other path.
+// Both public ops are the differentiable `_forward`: nothing is saved beyond the inputs, so inference needs no other
+// path.
 Outputs fused_composite(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
                         const MaybeTensor& initial_state, const MaybeTensor& positions) {
   return forward_op().call(x, weight, bias, activation, initial_state, positions, false);
@@ -383,7 +384,8 @@ CausalConv1dResult causal_conv1d(const at::Tensor& x, const at::Tensor& weight, 
                                  std::string_view activation, const std::optional<at::Tensor>& initial_state,
                                  const std::optional<at::Tensor>& positions) {
   // The composite's body, one dispatch shorter: this is the decoding path.
-  auto [y, final_state] = causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, false);
+  auto [y, final_state] =
+      causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, false);
   return {y, final_state};
 }
 
@@ -391,7 +393,8 @@ CausalConv1dResult causal_conv1d_reference(const at::Tensor& x, const at::Tensor
                                            const std::optional<at::Tensor>& bias, std::string_view activation,
                                            const std::optional<at::Tensor>& initial_state,
                                            const std::optional<at::Tensor>& positions) {
-  auto [y, final_state] = causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, true);
+  auto [y, final_state] =
+      causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, true);
   return {y, final_state};
 }
 

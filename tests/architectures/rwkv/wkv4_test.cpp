@@ -57,7 +57,8 @@ Tensor uneven_positions(int64_t batch, int64_t time) {
   for (int64_t b = 0; b < batch; ++b) {
     int64_t next = b % 2 == 0 ? 7 : 0;  // even rows continue from the state
     for (int64_t t = 0; t < time; ++t) {
-      const bool padding = (b % 3 == 1 && t < 2 && time > 2) || (t % 11 == 5 + b % 3) || (b % 3 == 2 && t + 3 >= time && time > 4);
+      const bool padding =
+          (b % 3 == 1 && t < 2 && time > 2) || (t % 11 == 5 + b % 3) || (b % 3 == 2 && t + 3 >= time && time > 4);
       if (t == time / 2 + b || t == 70) next = 0;
       p[b * time + t] = padding ? -1 : next++;
     }
@@ -166,7 +167,8 @@ TEST_F(Wkv4, ReferenceGradientsAgreeWithFiniteDifferences) {
       if (with_final_state) sum += (out.last_state * problem.grad_state).sum().item<double>();
       return sum;
     };
-    std::vector<Tensor> inputs = {problem.w.clone(), problem.u.clone(), problem.k.clone(), problem.v.clone(), problem.state->clone()};
+    std::vector<Tensor> inputs = {problem.w.clone(), problem.u.clone(), problem.k.clone(), problem.v.clone(),
+                                  problem.state->clone()};
     for (size_t i = 0; i < inputs.size(); ++i) {
       double* x = inputs[i].mutable_data_ptr<double>();
       const Tensor gradient = gradients[i + 2].contiguous();
@@ -192,7 +194,8 @@ TEST_F(Wkv4, SplitAnywhere) {
       const auto whole = run(wkv4, problem, type);
       for (int64_t cut = 0; cut <= time; ++cut) {
         const auto leaf = [&](const Tensor& x) { return x.to(type).clone().requires_grad_(true); };
-        const std::vector<Tensor> in = {leaf(problem.w), leaf(problem.u), leaf(problem.k), leaf(problem.v), leaf(*problem.state)};
+        const std::vector<Tensor> in = {leaf(problem.w), leaf(problem.u), leaf(problem.k), leaf(problem.v),
+                                        leaf(*problem.state)};
         const auto part = [&](int64_t begin, int64_t end, const Tensor& state) {
           MaybeTensor positions;
           if (problem.positions) positions = problem.positions->slice(1, begin, end);
@@ -201,10 +204,10 @@ TEST_F(Wkv4, SplitAnywhere) {
         const auto first = part(0, cut, in[4]);
         const auto second = part(cut, time, first.last_state);
         std::vector<Tensor> got = {at::cat({first.y, second.y}, 1).detach(), second.last_state.detach()};
-        for (const Tensor& g : torch::autograd::grad({first.y, second.y, second.last_state}, in,
-                                                     {problem.grad_y.slice(1, 0, cut).to(type),
-                                                      problem.grad_y.slice(1, cut, time).to(type),
-                                                      problem.grad_state.to(type)})) {
+        for (const Tensor& g :
+             torch::autograd::grad({first.y, second.y, second.last_state}, in,
+                                   {problem.grad_y.slice(1, 0, cut).to(type),
+                                    problem.grad_y.slice(1, cut, time).to(type), problem.grad_state.to(type)})) {
           got.push_back(g);
         }
         for (size_t i = 0; i < got.size(); ++i) {
@@ -393,9 +396,12 @@ TEST_F(Wkv4, WrongArgumentsAreNamed) {
     return "";
   };
   const Tensor& w = problem.w;
-  EXPECT_NE(message([&] { wkv4(w, problem.u, problem.k[0], problem.v); }).find("k must be [B, T, C]"), std::string::npos);
-  EXPECT_NE(message([&] { wkv4(problem.k, problem.u, problem.k, problem.v); }).find("w must be [C]"), std::string::npos);
-  EXPECT_NE(message([&] { wkv4(w, w, problem.k, problem.v, problem.k); }).find("state must be [B, 3, C]"), std::string::npos);
+  EXPECT_NE(message([&] { wkv4(w, problem.u, problem.k[0], problem.v); }).find("k must be [B, T, C]"),
+            std::string::npos);
+  EXPECT_NE(message([&] { wkv4(problem.k, problem.u, problem.k, problem.v); }).find("w must be [C]"),
+            std::string::npos);
+  EXPECT_NE(message([&] { wkv4(w, w, problem.k, problem.v, problem.k); }).find("state must be [B, 3, C]"),
+            std::string::npos);
   EXPECT_NE(message([&] { wkv4(w, w, problem.k, problem.v, {}, problem.k); }).find("positions must be int64 [B, T]"),
             std::string::npos);
 }
@@ -417,7 +423,7 @@ struct Counted {
 TEST_F(Wkv4, ReferenceCountsWithACountingScalar) {
   const int64_t batch = 2, time = 5, channels = 3, numbers = batch * time * channels;
   std::vector<Counted> w(channels, -0.5), k(numbers, 0.3), y(numbers), state(batch * 3 * channels);
-  const Wkv4Forward<Counted> p{batch,   time,    channels, w.data(), w.data(),     k.data(),
+  const Wkv4Forward<Counted> p{batch,    time,    channels, w.data(), w.data(),     k.data(),
                                k.data(), nullptr, nullptr,  y.data(), state.data(), nullptr};
   Counted::arithmetic = Counted::exponentials = 0;
   wkv4_forward_reference(p);

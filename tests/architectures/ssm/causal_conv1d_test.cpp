@@ -86,7 +86,8 @@ struct Problem {
 };
 
 // y, final_state and the gradients of x and weight, then those of bias and state where there are such.
-std::vector<Tensor> run(decltype(causal_conv1d)& op, const Problem& problem, at::ScalarType type, bool grad_state = true) {
+std::vector<Tensor> run(decltype(causal_conv1d)& op, const Problem& problem, at::ScalarType type,
+                        bool grad_state = true) {
   const auto leaf = [&](const Tensor& x) { return x.to(type).clone().requires_grad_(true); };
   std::vector<Tensor> inputs = {leaf(problem.x), leaf(problem.weight)};
   MaybeTensor bias, state;
@@ -115,8 +116,8 @@ TEST_F(CausalConv1d, IsLibTorchsConvolutionWithLeftZeros) {
   for (int64_t taps : {1, 2, 3, 4, 7, 16}) {
     const Problem problem(2, channels, time, taps, true, true, false, false, taps);
     const Tensor padded = at::cat({at::zeros({2, channels, taps - 1}, at::kDouble), problem.x}, 2);
-    const Tensor expected =
-        at::silu(at::conv1d(padded, problem.weight.unsqueeze(1), problem.bias, at::IntArrayRef{1}, at::IntArrayRef{0}, at::IntArrayRef{1}, channels));
+    const Tensor expected = at::silu(at::conv1d(padded, problem.weight.unsqueeze(1), problem.bias, at::IntArrayRef{1},
+                                                at::IntArrayRef{0}, at::IntArrayRef{1}, channels));
     for (auto* op : {&causal_conv1d, &causal_conv1d_reference}) {
       const auto out = (*op)(problem.x, problem.weight, problem.bias, "silu", {}, {});
       EXPECT_LE(relative_rms(out.y, expected), 1e-14) << taps;
@@ -127,7 +128,8 @@ TEST_F(CausalConv1d, IsLibTorchsConvolutionWithLeftZeros) {
 
 TEST_F(CausalConv1d, FusedEqualsReference) {
   for (int64_t taps : {1, 2, 3, 4, 6}) {
-    for (int64_t time : {int64_t{1}, int64_t{2}, int64_t{3}, taps - 1, taps, int64_t{63}, int64_t{64}, int64_t{65}, int64_t{129}, int64_t{257}}) {
+    for (int64_t time : {int64_t{1}, int64_t{2}, int64_t{3}, taps - 1, taps, int64_t{63}, int64_t{64}, int64_t{65},
+                         int64_t{129}, int64_t{257}}) {
       for (int64_t channels : {1, 3, 16, 17, 40}) {
         if (taps != 4 && channels != 3 && channels != 17) continue;
         for (int variant = 0; variant < 16; ++variant) {
@@ -168,7 +170,8 @@ TEST_F(CausalConv1d, ReferenceGradientsAgreeWithFiniteDifferences) {
       const auto out = causal_conv1d_reference(in[0], in[1], in[2], problem.activation, in[3], problem.positions);
       return ((out.y * problem.grad_y).sum() + (out.final_state * problem.grad_state).sum()).item<double>();
     };
-    std::vector<Tensor> inputs = {problem.x.contiguous(), problem.weight.clone(), problem.bias->clone(), problem.state->clone()};
+    std::vector<Tensor> inputs = {problem.x.contiguous(), problem.weight.clone(), problem.bias->clone(),
+                                  problem.state->clone()};
     for (size_t i = 0; i < inputs.size(); ++i) {
       double* x = inputs[i].mutable_data_ptr<double>();
       const Tensor gradient = gradients[i + 2].contiguous();
@@ -194,7 +197,8 @@ TEST_F(CausalConv1d, SplitAnywhere) {
       const auto whole = run(causal_conv1d, problem, type);
       for (int64_t cut = 0; cut <= time; ++cut) {
         const auto leaf = [&](const Tensor& x) { return x.to(type).clone().requires_grad_(true); };
-        const std::vector<Tensor> in = {leaf(problem.x), leaf(problem.weight), leaf(*problem.bias), leaf(*problem.state)};
+        const std::vector<Tensor> in = {leaf(problem.x), leaf(problem.weight), leaf(*problem.bias),
+                                        leaf(*problem.state)};
         const auto part = [&](int64_t begin, int64_t end, const Tensor& state) {
           MaybeTensor positions;
           if (problem.positions) positions = problem.positions->slice(1, begin, end);
@@ -205,10 +209,10 @@ TEST_F(CausalConv1d, SplitAnywhere) {
         std::vector<Tensor> got = {at::cat({first.y, second.y}, 2).detach(), second.final_state.detach()};
         EXPECT_TRUE(got[0].equal(whole[0])) << cut;
         EXPECT_TRUE(got[1].equal(whole[1])) << cut;
-        for (const Tensor& g : torch::autograd::grad({first.y, second.y, second.final_state}, in,
-                                                     {problem.grad_y.slice(2, 0, cut).to(type),
-                                                      problem.grad_y.slice(2, cut, time).to(type),
-                                                      problem.grad_state.to(type)})) {
+        for (const Tensor& g :
+             torch::autograd::grad({first.y, second.y, second.final_state}, in,
+                                   {problem.grad_y.slice(2, 0, cut).to(type),
+                                    problem.grad_y.slice(2, cut, time).to(type), problem.grad_state.to(type)})) {
           got.push_back(g);
         }
         for (size_t i = 2; i < got.size(); ++i) {
@@ -319,7 +323,8 @@ TEST_F(CausalConv1d, SameBitsWhateverTheThreads) {
 
 TEST_F(CausalConv1d, Bfloat16KeepsAFloatState) {
   const Problem problem(2, 24, 100, 4, true, true, false, false, 18);
-  const Tensor x = problem.x.to(at::kBFloat16), weight = problem.weight.to(at::kFloat), bias = problem.bias->to(at::kFloat);
+  const Tensor x = problem.x.to(at::kBFloat16), weight = problem.weight.to(at::kFloat),
+               bias = problem.bias->to(at::kFloat);
   const auto out = causal_conv1d(x, weight, bias, "silu");
   const auto exact = causal_conv1d(x.to(at::kFloat), weight, bias, "silu");
   EXPECT_EQ(out.y.scalar_type(), at::kBFloat16);
@@ -327,7 +332,8 @@ TEST_F(CausalConv1d, Bfloat16KeepsAFloatState) {
   EXPECT_TRUE(out.y.equal(exact.y.to(at::kBFloat16)));
   EXPECT_TRUE(out.final_state.equal(exact.final_state));
   const Tensor leaf = x.clone().requires_grad_(true);
-  const auto gradient = torch::autograd::grad({causal_conv1d(leaf, weight, bias, "silu").y}, {leaf}, {problem.grad_y.to(at::kBFloat16)})[0];
+  const auto gradient = torch::autograd::grad({causal_conv1d(leaf, weight, bias, "silu").y}, {leaf},
+                                              {problem.grad_y.to(at::kBFloat16)})[0];
   EXPECT_EQ(gradient.scalar_type(), at::kBFloat16);
 }
 
@@ -403,8 +409,9 @@ TEST_F(CausalConv1d, ReferenceCountsWithACountingScalar) {
   const int64_t batch = 2, time = 5, channels = 3, taps = 4, numbers = batch * time * channels;
   std::vector<Counted> x(numbers, 0.3), weight(channels * taps, 0.5), y(numbers), state(batch * channels * (taps - 1));
   for (bool silu : {false, true}) {
-    const CausalConv1dForward<Counted> p{batch,   channels, time,    taps,     silu,     {x.data(), time * channels, channels},
-                                         weight.data(), nullptr, nullptr, nullptr, y.data(), state.data()};
+    const CausalConv1dForward<Counted> p{
+        batch,         channels, time,    taps,    silu,     {x.data(), time * channels, channels},
+        weight.data(), nullptr,  nullptr, nullptr, y.data(), state.data()};
     Counted::arithmetic = Counted::exponentials = 0;
     causal_conv1d_forward_reference(p);
     EXPECT_EQ(Counted::arithmetic, (2 * taps + (silu ? 3 : 0)) * numbers);
