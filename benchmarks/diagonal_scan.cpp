@@ -43,10 +43,8 @@ struct Problem {
 
 void scan(benchmark::State& state, bool backward) {
   const Problem problem(state);
-  for (auto _ : state) problem.scan(false, backward);
-  state.counters["ns_per_element"] =
-      benchmark::Counter(static_cast<double>(problem.u.numel()) * 1e-9,
-                         benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.counters["ns_per_element"] = side_by_side::ns_per_element(
+      state, static_cast<double>(problem.u.numel()), [&] { problem.scan(false, backward); });
   state.counters["speedup_vs_reference"] = side_by_side::ratio([&] { problem.scan(false, backward); },
                                                                [&] { problem.scan(true, backward); }, 3);
 }

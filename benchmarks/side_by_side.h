@@ -14,6 +14,14 @@ double seconds(const F& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Runs the timed loop and gives its nanoseconds per element.
+template <class State, class F>
+double ns_per_element(State& state, double elements, const F& work) {
+  double total = 0;
+  for (auto _ : state) total += seconds(work);
+  return total * 1e9 / (static_cast<double>(state.iterations()) * elements);
+}
+
 // Median time of `other` over median time of `ours`, after one warm-up of each.
 template <class Ours, class Other>
 double ratio(const Ours& ours, const Other& other, int repeats) {

@@ -11,6 +11,7 @@
 #include <limits>
 #include <tuple>
 
+#include "architectures/recurrent/gru_scan/reference.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome {
@@ -211,6 +212,17 @@ TEST(GruScan, MetaTensorsHaveTheShapesOfTheResult) {
     EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 3}));
     EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {gates})[0].sizes(), gates.sizes());
   }
+}
+
+TEST(GruScan, ReferenceCountsItsOperations) {
+  const int64_t batch = 2, length = 3, hidden = 5;
+  std::vector<Counted> gates(batch * length * 3 * hidden), weight(3 * hidden * hidden), bias(hidden);
+  std::vector<Counted> y(batch * length * hidden), h(batch * hidden);
+  Counted::operations = 0;
+  gru_scan_forward_reference(GruScanForward<Counted>{batch, length, hidden, gates.data(), weight.data(), nullptr,
+                                                     bias.data(), nullptr, nullptr, y.data(), h.data(), nullptr, nullptr});
+  // A unit: three products over H; two sigmoids of 3 operations and a sum, q, n of 3, and 4 to combine them.
+  EXPECT_EQ(Counted::operations, batch * length * hidden * (6 * hidden + 2 * 4 + 1 + 3 + 4));
 }
 
 TEST(GruScan, WrongShapesAreNamed) {

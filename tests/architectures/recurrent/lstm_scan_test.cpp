@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "architectures/recurrent/lstm_scan/op.h"
+#include "architectures/recurrent/lstm_scan/reference.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome {
@@ -253,6 +254,17 @@ TEST(LstmScan, MetaTensorsHaveTheShapesOfTheResult) {
     EXPECT_EQ(out[2].sizes(), at::IntArrayRef({2, 3}));
     EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {gates})[0].sizes(), gates.sizes());
   }
+}
+
+TEST(LstmScan, ReferenceCountsItsOperations) {
+  const int64_t batch = 2, length = 3, hidden = 5;
+  std::vector<Counted> gates(batch * length * 4 * hidden), weight(4 * hidden * hidden), y(batch * length * hidden);
+  std::vector<Counted> h(batch * hidden), c(batch * hidden);
+  Counted::operations = 0;
+  lstm_scan_forward_reference(LstmScanForward<Counted>{batch, length, hidden, gates.data(), weight.data(), nullptr, nullptr,
+                                                       nullptr, nullptr, y.data(), h.data(), c.data(), nullptr, nullptr});
+  // A unit: four products over H; three sigmoids of 3 operations, two tanh, and 4 to combine them.
+  EXPECT_EQ(Counted::operations, batch * length * hidden * (8 * hidden + 3 * 3 + 2 + 4));
 }
 
 TEST(LstmScan, WrongShapesAreNamed) {

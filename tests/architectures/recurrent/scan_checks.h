@@ -112,7 +112,28 @@ inline void expect_gradients_match_differences(const Op& op, const Tensors& inpu
   }
 }
 
-// Runs `body` under 1 and then 2 LibTorch threads and restores the number there was.
+// A number that counts the products and sums made with it, as the cost law counts on the reference paths.
+struct Counted {
+  double value = 0;
+  static inline int64_t operations = 0;
+  Counted() = default;
+  explicit Counted(double v) : value(v) {}
+  friend Counted operator+(Counted a, Counted b) { return count(a.value + b.value); }
+  friend Counted operator-(Counted a, Counted b) { return count(a.value - b.value); }
+  friend Counted operator*(Counted a, Counted b) { return count(a.value * b.value); }
+  friend Counted operator/(Counted a, Counted b) { return count(a.value / b.value); }
+  friend Counted operator-(Counted a) { return Counted(-a.value); }
+  friend Counted exp(Counted a) { return count(std::exp(a.value)); }
+  friend Counted tanh(Counted a) { return count(std::tanh(a.value)); }
+
+ private:
+  static Counted count(double v) {
+    ++operations;
+    return Counted(v);
+  }
+};
+
+// Runs `body` under that many LibTorch threads and restores the number there was.
 inline void with_threads(int threads, const std::function<void()>& body) {
   const int before = at::get_num_threads();
   at::set_num_threads(threads);

@@ -10,6 +10,7 @@
 #include <numbers>
 #include <tuple>
 
+#include "architectures/ssm/diagonal_scan/reference.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome {
@@ -246,6 +247,17 @@ TEST(DiagonalScan, MetaTensorsHaveTheShapesOfTheResult) {
     EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 5, 3, 2}));
     EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {in[0]})[0].sizes(), in[0].sizes());
   }
+}
+
+TEST(DiagonalScan, ReferenceCountsItsOperations) {
+  const int64_t batch = 2, channels = 3, length = 4, states = 5;
+  std::vector<Counted> u(batch * length * channels), parameter(channels * states), y(u.size());
+  std::vector<Counted> state(batch * channels * states * 2);
+  const Counted* p = parameter.data();
+  Counted::operations = 0;
+  diagonal_scan_forward_reference(DiagonalScanForward<Counted>{
+      batch, channels, length, states, u.data(), {p, p, p, p, p, p}, nullptr, nullptr, y.data(), state.data(), nullptr});
+  EXPECT_EQ(Counted::operations, batch * channels * length * (states * 14 + 1));
 }
 
 TEST(DiagonalScan, WrongShapesAreNamed) {
