@@ -36,8 +36,8 @@ std::string cpu_name() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // glibc hands every freed block above 32 MiB back to the kernel and pays 2.4 µs a page to get it again (1.6 GB/s, measured
-  // on a Zen 5 virtual machine). Keep freed memory: blocks up to 1 GiB from the heap, and never trim it.
+  // glibc hands every freed block above 32 MiB back to the kernel and pays 2.4 µs a page to get it again (1.6 GB/s,
+  // measured on a Zen 5 virtual machine). Keep freed memory: blocks up to 1 GiB from the heap, and never trim it.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, -1);
 
