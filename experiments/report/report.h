@@ -1,4 +1,4 @@
-// report.html: the results of a run as one self-contained page, to be opened from disk, sent by mail, or kept for years.
+// report.html: the results of a run as one self-contained page, to be opened from disk, sent by mail or kept.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +14,8 @@ struct ReportAssets {
   std::filesystem::path plotly;  // plotly.min.js
 };
 
-// The assets that the build puts at <prefix>/share/hippodrome/report, for a program at <prefix>/bin/NAME (symbolic links
-// are followed). NotFound, naming the folder, where they are missing.
+// The assets that the build puts at <prefix>/share/hippodrome/report, for a program at <prefix>/bin/NAME (links are
+// followed). NotFound, naming the file, where one is missing.
 absl::StatusOr<ReportAssets> find_report_assets(const std::filesystem::path& executable_path);
 
 // Reads `rows.jsonl` (rows.h) of the run directory and writes `report.html` beside it, replacing an older one in one

@@ -57,9 +57,12 @@ std::string defect(const json& row, bool& known) {
   return "";
 }
 
-// The parser's complaint without its prefix "[json.exception.parse_error.101] ".
+// The parser's complaint from its column on: "[json.exception.parse_error.101] parse error at line 1, column 16: …"
+// without the parser's own names.
 std::string plain_message(const json::exception& error) {
   const std::string message = error.what();
+  const auto column = message.find("column");
+  if (column != std::string::npos) return message.substr(column);
   const auto end = message.find("] ");
   return end == std::string::npos ? message : message.substr(end + 2);
 }

@@ -31,7 +31,7 @@
 //   chance           number   the metric of guessing, in the metric's unit
 //   plateaus         [{"name": text, "value": number}]   where a run that found a named shortcut stays, metric's unit
 //   floor            {"name": text, "value": number} | null   a simple method on the same data, metric's unit
-//   by_length        [{"length": tokens, "value": number, "trained": bool}]   the metric by length; [] where meaningless
+//   by_length        [{"length": tokens, "value": number, "trained": bool}]   the metric by length; or []
 //   curve            [{"step": int, "tokens": int, "seconds": number, "loss": number, "metric": number | null}]
 //                    loss: training cross-entropy in nats per predicted token (the report shows bits only);
 //                    seconds: training time so far; metric: on held-out data, null at steps without evaluation
@@ -49,8 +49,8 @@
 //   samples_seconds     [number]  every timed repeat: one training step, one prefill, or one decoding step
 //   time_to_first_token number   seconds, prefill only
 //   peak_bytes          integer  highest allocated
-//   memory              {"weights", "optimizer", "activations", "state"}   bytes at the peak; optimizer: its moments and
-//                       the gradients; what of peak_bytes is in none of them is shown as "other"
+//   memory              {"weights", "optimizer", "activations", "state"}   bytes at the peak; optimizer: moments and
+//                       gradients; what of peak_bytes is in none of them is shown as "other"
 //   parameters          integer
 //   kernel_class, provenance   as above
 //

@@ -6,8 +6,10 @@ function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
+    if (name.startsWith("on"))
+      node.addEventListener(name.slice(2), value);
+    else
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return node;
@@ -22,28 +24,32 @@ function svgElement(tag, attributes, ...children) {
 
 // A row of buttons of which one is pressed. options: [[value, label], …]
 function choice(label, options, value, change) {
-  const buttons = options.map(([option, text]) =>
-    element("button", {
-      type: "button",
-      "aria-pressed": String(option === value),
-      onclick: (event) => {
-        for (const button of buttons) button.setAttribute("aria-pressed", String(button === event.currentTarget));
-        change(option);
+  const buttons = options.map(
+    ([option, text]) => element(
+      "button", {
+        type: "button",
+        "aria-pressed": String(option === value),
+        onclick: (event) => {
+          for (const button of buttons) button.setAttribute("aria-pressed", String(button === event.currentTarget));
+          change(option);
+        },
       },
-    }, text));
-  return element("span", { class: "choice", role: "group", "aria-label": label }, element("span", { class: "label" }, label), buttons);
+      text));
+  return element(
+    "span", {class: "choice", role: "group", "aria-label": label}, element("span", {class: "label"}, label), buttons);
 }
 
 function dropdown(label, options, value, change) {
-  const select = element("select", { onchange: (event) => change(options[event.target.selectedIndex][0]) },
-    options.map(([option, text]) => element("option", { selected: option === value }, text)));
-  return element("label", { class: "choice" }, element("span", { class: "label" }, label), select);
+  const select = element(
+    "select", {onchange: (event) => change(options[event.target.selectedIndex][0])},
+    options.map(([option, text]) => element("option", {selected: option === value}, text)));
+  return element("label", {class: "choice"}, element("span", {class: "label"}, label), select);
 }
 
 // Offers `content` to be saved under a file name.
 function save(name, content, type) {
-  const url = URL.createObjectURL(new Blob([content], { type }));
-  const link = element("a", { href: url, download: name });
+  const url = URL.createObjectURL(new Blob([content], {type}));
+  const link = element("a", {href: url, download: name});
   document.body.append(link);
   link.click();
   link.remove();

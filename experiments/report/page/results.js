@@ -8,7 +8,8 @@ const results = (() => {
   // The rows of a kind; of several for the same cell the last one, at the place of the first.
   const cells = (kind, ...key) => {
     const byKey = new Map();
-    for (const row of rows) if (row.kind === kind) byKey.set(JSON.stringify(key.map((k) => row[k] ?? null)), row);
+    for (const row of rows)
+      if (row.kind === kind) byKey.set(JSON.stringify(key.map((k) => row[k] ?? null)), row);
     return [...byKey.values()];
   };
   const trials = cells("trial", "model", "task", "seed", "width");
@@ -31,8 +32,17 @@ const results = (() => {
   };
 })();
 
-const PHASE_TITLES = { train: "training", prefill: "prefill", decode: "decoding" };
-const STATUS_WORDS = { ok: "finished", failed: "failed", out_of_memory: "out of memory", timeout: "time limit" };
+const PHASE_TITLES = {
+  train: "training",
+  prefill: "prefill",
+  decode: "decoding"
+};
+const STATUS_WORDS = {
+  ok: "finished",
+  failed: "failed",
+  out_of_memory: "out of memory",
+  timeout: "time limit"
+};
 const MEMORY_PARTS = ["weights", "optimizer", "activations", "state"];
 
 function median(values) {
@@ -46,7 +56,7 @@ function median(values) {
 function spread(values) {
   const numbers = values.filter(isNumber);
   if (!numbers.length) return null;
-  return { median: median(numbers), low: Math.min(...numbers), high: Math.max(...numbers), count: numbers.length };
+  return {median: median(numbers), low: Math.min(...numbers), high: Math.max(...numbers), count: numbers.length};
 }
 
 // "0.99 (0.98 to 1.00, 3 seeds)"
@@ -66,12 +76,13 @@ const finalMetric = (task, model) => spread(taskTrials(task, model).filter(finis
 function taskFacts(task) {
   const trials = taskTrials(task);
   const told = (field) => trials.map((t) => t[field]).find((x) => x !== null && x !== undefined);
-  const metric = told("metric") || { name: "metric", higher_is_better: true };
+  const metric = told("metric") || {name: "metric", higher_is_better: true};
   const references = [];
-  if (isNumber(told("chance"))) references.push({ name: "chance", value: told("chance"), kind: "chance" });
-  for (const p of told("plateaus") || []) if (isNumber(p.value)) references.push({ name: p.name, value: p.value, kind: "plateau" });
+  if (isNumber(told("chance"))) references.push({name: "chance", value: told("chance"), kind: "chance"});
+  for (const p of told("plateaus") || [])
+    if (isNumber(p.value)) references.push({name: p.name, value: p.value, kind: "plateau"});
   const floor = told("floor");
-  if (floor && isNumber(floor.value)) references.push({ name: floor.name, value: floor.value, kind: "floor" });
+  if (floor && isNumber(floor.value)) references.push({name: floor.name, value: floor.value, kind: "floor"});
   return {
     task,
     unit: metricUnit(metric.name || "metric"),

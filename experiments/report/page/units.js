@@ -1,7 +1,7 @@
 // Numbers for people: every figure on the page goes through one of these, so a unit is never missing or mixed.
 "use strict";
 
-const NBSP = "\u00a0"; // keeps a number and its unit on one line
+const NBSP = "\u00a0";  // keeps a number and its unit on one line
 const MISSING = "–";
 
 const isNumber = (x) => typeof x === "number" && Number.isFinite(x);
@@ -14,9 +14,10 @@ function significant(x, digits = 3) {
 }
 
 // 1,003,232
-function grouped(x) {
-  return isNumber(x) ? Math.round(x).toLocaleString("en-US") : MISSING;
-}
+function grouped(x) { return isNumber(x) ? Math.round(x).toLocaleString("en-US") : MISSING; }
+
+// An interpolated length: three digits, as more would not be true.
+const aboutTokens = (x) => grouped(Number(x.toPrecision(3)));
 
 // `x` in the largest unit of `steps` ([[size, name], …], largest first) that it reaches.
 function scaled(x, steps) {
@@ -27,10 +28,14 @@ function scaled(x, steps) {
   return name ? text + NBSP + name : text;
 }
 
+// For ticks: "60 k" rather than "60.0 k".
+const trimmed = (text) => text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
+
 const bytes = (x) => scaled(x, [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]]);
 const count = (x) => scaled(x, [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]]);
-const tokensPerSecond = (x) => scaled(x, [[1e9, "G tokens/s"], [1e6, "M tokens/s"], [1e3, "k tokens/s"], [1, "tokens/s"]]);
-const flops = (x) => scaled(x, [[1e15, "PFLOP"], [1e12, "TFLOP"], [1e9, "GFLOP"], [1e6, "MFLOP"], [1e3, "kFLOP"], [1, "FLOP"]]);
+const tokensPerSecond = (x) => (isNumber(x) ? count(x) + NBSP + "tokens/s" : MISSING);
+const flops = (x) => scaled(
+  x, [[1e15, "PFLOP"], [1e12, "TFLOP"], [1e9, "GFLOP"], [1e6, "MFLOP"], [1e3, "kFLOP"], [1, "FLOP"]]);
 
 function seconds(x) {
   if (!isNumber(x)) return MISSING;
@@ -42,10 +47,15 @@ function seconds(x) {
 // How a metric is named on an axis and how one value of it is written.
 function metricUnit(name) {
   if (name === "accuracy") {
-    return { title: "accuracy", percent: true, text: (x) => (isNumber(x) ? significant(100 * x, x >= 0.9995 ? 3 : x < 0.1 ? 2 : 3) + NBSP + "%" : MISSING) };
+    return {title: "accuracy", percent: true, text: (x) => (isNumber(x) ? (100 * x).toFixed(1) + NBSP + "%" : MISSING)};
   }
   const title = name.replaceAll("_", " ");
-  return { title, percent: false, text: (x) => (isNumber(x) ? x.toFixed(3) + NBSP + title : MISSING), bare: (x) => (isNumber(x) ? x.toFixed(3) : MISSING) };
+  return {
+    title,
+    percent: false,
+    text: (x) => (isNumber(x) ? x.toFixed(3) + NBSP + title : MISSING),
+    bare: (x) => (isNumber(x) ? x.toFixed(3) : MISSING)
+  };
 }
 
 // The value alone, where the unit stands in the heading already.
@@ -71,9 +81,10 @@ function logTicks(low, high, most, binary) {
     }
     return all(found);
   };
-  const ladders = binary
-    ? [1, 2, 3, 4, 5, 10].map((step) => powers(2 ** step, [1]))
-    : [powers(10, [1, 1.5, 2, 3, 4, 5, 6, 8]), powers(10, [1, 2, 5]), powers(10, [1, 3]), powers(10, [1]), powers(100, [1]), powers(1000, [1])];
+  const ladders = binary ? [1, 2, 3, 4, 5, 10].map((step) => powers(2 ** step, [1])) : [
+    powers(10, [1, 1.5, 2, 3, 4, 5, 6, 8]), powers(10, [1, 2, 5]), powers(10, [1, 3]), powers(10, [1]),
+    powers(100, [1]), powers(1000, [1])
+  ];
   return ladders.find((ticks) => ticks.length <= most) || ladders[ladders.length - 1];
 }
 
