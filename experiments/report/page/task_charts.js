@@ -102,9 +102,9 @@ function learningFigure(facts) {
   return figure({
     title: "Learning curves",
     name: `${facts.task}-learning-curves`,
-    caption: `How to read this: each line is the median over seeds as training goes on, its band their range${
-               results.seeds.length > 1 ? "" : " (here one seed, so no band)"}; ` +
-      `${facts.higherIsBetter ? "a curve that rises early has" : "a curve that falls early has"} learnt from less.`,
+    caption: "How to read this: each line is the median over seeds as training goes on, its band their range" +
+      `${results.seeds.length > 1 ? "" : " (here one seed, so no band)"}; the earlier a line reaches a good level, ` +
+      "the less training that model needed.",
     controls: (redraw) => {
       const axes = Object.keys(CURVE_AXES).map((key) => [key, key]);
       const views = [["metric", facts.unit.title], ["loss", "training loss"]];
@@ -275,7 +275,10 @@ function finalFigure(facts) {
         annotations,
         shapes,
       },
-      notes: far.length ? [`Off the scale: ${far.map((r) => `${r.name}, ${unit.text(r.value)}`).join("; ")}.`] : [],
+      notes: [
+        far.length ? `Off the scale: ${far.map((r) => `${r.name}, ${unit.text(r.value)}`).join("; ")}.` : null,
+        rows.some((r) => !r.trials.every(finished)) ? "✕ counts the seeds that did not finish." : null,
+      ].filter(Boolean),
     };
   };
   const lines = facts.references.length ? "; dashed lines are named levels to compare with" : "";
