@@ -74,12 +74,13 @@ std::vector<json> slopes_and_crossovers(const std::vector<json>& rows) {
         std::vector<double> x, y;
         for (const auto& [length, value] : curve) {
           x.push_back(static_cast<double>(length));
-          y.push_back(is_rate ? 1.0 / value : value);
+          // Time of a whole sequence, except that decoding is timed token by token at its depth.
+          y.push_back(!is_rate ? value : (phase == "decode" ? 1.0 : static_cast<double>(length)) / value);
         }
         result.push_back({{"kind", "slope"},
                           {"model", model},
                           {"phase", phase},
-                          {"quantity", is_rate ? "seconds_per_token" : "peak_bytes"},
+                          {"quantity", is_rate ? "seconds" : "peak_bytes"},
                           {"exponent", power_law_exponent(x, y)},
                           {"from", curve.begin()->first},
                           {"to", curve.rbegin()->first}});

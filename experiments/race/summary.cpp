@@ -122,7 +122,7 @@ std::string scale_table(const std::vector<json>& rows, const std::string& phase,
     }
     std::string slope = "–";
     for (const json* row : select(rows, "slope", "phase", phase, "model", model)) {
-      if ((*row)["quantity"] == (is_rate ? "seconds_per_token" : "peak_bytes")) slope = fixed((*row)["exponent"], 2);
+      if ((*row)["quantity"] == (is_rate ? "seconds" : "peak_bytes")) slope = fixed((*row)["exponent"], 2);
     }
     std::vector<std::string> line = {model};
     for (const int64_t length : lengths) line.push_back(cells.count(length) ? cells[length] : "–");

@@ -10,7 +10,7 @@ namespace hippodrome {
 // over sequence lengths, slopes and crossovers.
 std::string summary_tables(const std::vector<nlohmann::json>& rows);
 
-// What follows from the scale rows: "slope" rows (exponent of seconds per token times length against length, per model and
+// What follows from the scale rows: "slope" rows (exponent of time, or of memory, against length, per model and
 // phase) and "crossover" rows (the length from which one model is faster, or smaller, than another).
 std::vector<nlohmann::json> slopes_and_crossovers(const std::vector<nlohmann::json>& rows);
 

@@ -49,8 +49,8 @@
 //   samples_seconds     [number]  every timed repeat: one training step, one prefill, or one decoding step
 //   time_to_first_token number   seconds, prefill only
 //   peak_bytes          integer  highest allocated
-//   memory              {"weights", "optimizer", "activations", "state"}   bytes at the peak; optimizer: moments and
-//                       gradients; what of peak_bytes is in none of them is shown as "other"
+//   memory              {"weights", "gradients", "optimizer", "activations", "state"}   bytes at the peak; optimizer: its
+//                       moments; what of peak_bytes is in none of them is shown as "other"
 //   parameters          integer
 //   kernel_class, provenance   as above
 //

@@ -43,7 +43,7 @@ const STATUS_WORDS = {
   out_of_memory: "out of memory",
   timeout: "time limit"
 };
-const MEMORY_PARTS = ["weights", "optimizer", "activations", "state"];
+const MEMORY_PARTS = ["weights", "gradients", "optimizer", "activations", "state"];
 
 function median(values) {
   const sorted = values.filter(isNumber).sort((a, b) => a - b);
