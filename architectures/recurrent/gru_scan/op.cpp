@@ -15,6 +15,7 @@
 #include "architectures/recurrent/gru_scan/gru_scan.h"
 #include "architectures/recurrent/gru_scan/reference.h"
 #include "architectures/recurrent/recurrent_product.h"
+#include "core/tensor/flop_meter.h"
 
 namespace hippodrome {
 namespace gru_scan_op {
@@ -95,7 +96,7 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Tensor&
                       save ? activated.mutable_data_ptr<T>() : nullptr,
                       save ? hidden_states.mutable_data_ptr<T>() : nullptr};
   if (reference) {
-    gru_scan_forward_reference(p);
+    run_counted(p, [](const auto& params) { gru_scan_forward_reference(params); });
   } else {
     Tensor packed;
     if (p.batch * p.length > kRecurrentDirectTokens) {

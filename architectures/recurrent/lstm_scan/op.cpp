@@ -15,6 +15,7 @@
 #include "architectures/recurrent/lstm_scan/lstm_scan.h"
 #include "architectures/recurrent/lstm_scan/reference.h"
 #include "architectures/recurrent/recurrent_product.h"
+#include "core/tensor/flop_meter.h"
 
 namespace hippodrome {
 namespace lstm_scan_op {
@@ -98,7 +99,7 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Optiona
                        c.mutable_data_ptr<T>(), save ? activated.mutable_data_ptr<T>() : nullptr,
                        save ? cells.mutable_data_ptr<T>() : nullptr};
   if (reference) {
-    lstm_scan_forward_reference(p);
+    run_counted(p, [](const auto& params) { lstm_scan_forward_reference(params); });
   } else {
     Tensor packed;
     if (p.batch * p.length > kRecurrentDirectTokens) {

@@ -17,6 +17,7 @@
 
 #include "architectures/rwkv/wkv4/reference.h"
 #include "architectures/rwkv/wkv4/wkv4.h"
+#include "core/tensor/flop_meter.h"
 
 namespace hippodrome {
 namespace wkv4_op {
@@ -124,7 +125,7 @@ void run_forward(const Inputs& in, Tensor& y, Tensor& last_state, Tensor& checkp
                               last_state.mutable_data_ptr<Scalar>(),
                               checkpoints.defined() ? checkpoints.mutable_data_ptr<Scalar>() : nullptr};
   if (reference) {
-    wkv4_forward_reference(p);
+    run_counted(p, [](const auto& params) { wkv4_forward_reference(params); });
   } else {
     at::parallel_for(0, in.items(), in.grain(), [&](int64_t begin, int64_t end) { wkv4_forward_cpu(p, begin, end); });
   }

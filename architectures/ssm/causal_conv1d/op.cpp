@@ -20,6 +20,7 @@
 
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 #include "architectures/ssm/causal_conv1d/reference.h"
+#include "core/tensor/flop_meter.h"
 
 namespace hippodrome {
 namespace causal_conv1d_op {
@@ -149,7 +150,7 @@ void run_forward(const Inputs& in, Tensor& y, Tensor& final_state, bool referenc
                                       y.mutable_data_ptr<Scalar>(),
                                       final_state.mutable_data_ptr<Scalar>()};
   if (reference) {
-    causal_conv1d_forward_reference(p);
+    run_counted(p, [](const auto& params) { causal_conv1d_forward_reference(params); });
   } else {
     at::parallel_for(0, in.items(), in.grain(),
                      [&](int64_t begin, int64_t end) { causal_conv1d_forward_cpu(p, begin, end); });

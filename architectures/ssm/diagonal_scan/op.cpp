@@ -16,6 +16,7 @@
 
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 #include "architectures/ssm/diagonal_scan/reference.h"
+#include "core/tensor/flop_meter.h"
 
 namespace hippodrome {
 namespace diagonal_scan_op {
@@ -100,7 +101,7 @@ Saved run_forward(const Tensor& u_in, const Parameters& parameters_in, const Opt
                            last_state.mutable_data_ptr<T>(), save && !reference ? checkpoints.mutable_data_ptr<T>() : nullptr};
   for (size_t i = 0; i < 6; ++i) p.parameters[i] = parameters[i].const_data_ptr<T>();
   if (reference) {
-    diagonal_scan_forward_reference(p);
+    run_counted(p, [](const auto& params) { diagonal_scan_forward_reference(params); });
   } else if (p.length == 1 && !save) {
     at::parallel_for(0, p.batch * p.channels, grain(8 * p.states),
                      [&](int64_t begin, int64_t end) { diagonal_scan_step(p, begin, end); });

@@ -12,6 +12,7 @@
 #include "architectures/ssm/selective_scan/binding.h"
 #include "architectures/ssm/selective_scan/reference.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
+#include "core/tensor/flop_meter.h"
 
 namespace hippodrome::s6 {
 namespace {
@@ -46,7 +47,7 @@ Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep) {
   p.last_state = out.last_state.mutable_data_ptr<T>();
   p.checkpoints = keep ? out.checkpoints.mutable_data_ptr<T>() : nullptr;
   if (reference) {
-    selective_scan_reference(p);
+    run_counted(p, [](const auto& params) { selective_scan_reference(params); });
   } else {
     parallel_items(forward_items(p), updates(p), [&](int64_t begin, int64_t end) { forward(p, begin, end); });
   }
