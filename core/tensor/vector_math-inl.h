@@ -29,14 +29,14 @@ HWY_INLINE V exp_reduced(D d, V r) {
   return hn::MulAdd(q, r, hn::Set(d, 1.0f));
 }
 
-// Splits x = n ln2 + r, |r| <= ln2/2 (a little over, by rounding). `n_bits` holds n in the low bits of a float's
-// pattern: adding 1.5 * 2^23 rounds to an integer and leaves it there, so that a shift by 23 moves it into the exponent
-// field.
+// Splits x = n ln2 + r, |r| <= ln2/2 (a little over, by rounding). `biased` holds n + 127 in the low bits of a float's
+// pattern: adding 1.5 * 2^23 rounds to an integer and leaves it there, so that a shift by 23 makes it the pattern of
+// 2^n.
 template <class D, class V = hn::VFromD<D>>
-HWY_INLINE V exp_split(D d, V x, V& n_bits) {
-  const V magic = hn::Set(d, 12582912.0f);
-  n_bits = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
-  const V n = hn::Sub(n_bits, magic);
+HWY_INLINE V exp_split(D d, V x, V& biased) {
+  const V magic = hn::Set(d, 12582912.0f + 127.0f);
+  biased = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
+  const V n = hn::Sub(biased, magic);
   // ln2 in two parts: the first has few enough bits that n times it is exact.
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), x);
   return hn::NegMulAdd(n, hn::Set(d, 1.428606765330187e-6f), r);
@@ -47,38 +47,39 @@ HWY_INLINE V exp_split(D d, V x, V& n_bits) {
 template <class D, class V = hn::VFromD<D>>
 requires(sizeof(hn::TFromD<D>) == 4) HWY_INLINE V vector_exp_nonpositive(D d, V x) {
   const hn::RebindToSigned<D> di;
-  V n_bits;
-  const V p = exp_reduced(d, exp_split(d, x, n_bits));
-  const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, n_bits))));
+  V biased;
+  const V p = exp_reduced(d, exp_split(d, x, biased));
+  const V y = hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, biased))));
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), y);
 }
 
+// Double: Highway's own, kept within the arguments where its range reduction is exact.
 template <class D, class V = hn::VFromD<D>>
 requires(sizeof(hn::TFromD<D>) == 8) HWY_INLINE V vector_exp_nonpositive(D d, V x) {
-  // Highway's range reduction passes through 32-bit integers, so the argument is kept where they are exact.
-  const V y = hn::Exp(d, hn::Max(x, hn::Set(d, -745.0)));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -708.0)), y);
+  const V low = hn::Set(d, -708.0);
+  const V y = hn::IfThenZeroElse(hn::Lt(x, low), hn::Exp(d, hn::Max(x, low)));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
-// e^x for every x: 0 below the normal range, infinity above the largest finite logarithm. Relative error at most 2e-7
-// (float).
+// e^x for every x: 0 below the normal range, infinity above the largest finite logarithm, NaN for NaN. Relative error
+// at most 2e-7 (float).
 template <class D, class V = hn::VFromD<D>>
 requires(sizeof(hn::TFromD<D>) == 4) HWY_INLINE V vector_exp(D d, V x) {
   const hn::RebindToSigned<D> di;
-  V n_bits;
+  V biased;
   // Doubling at the end keeps the scale of n = 128 representable.
-  const V p = exp_reduced(d, exp_split(d, x, n_bits));
-  const auto exponent = hn::Sub(hn::ShiftLeft<23>(hn::BitCast(di, n_bits)), hn::Set(di, 1 << 23));
-  const V half = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  const V p = exp_reduced(d, exp_split(d, x, biased));
+  const auto half_scale = hn::Sub(hn::ShiftLeft<23>(hn::BitCast(di, biased)), hn::Set(di, 1 << 23));
+  const V half = hn::Mul(p, hn::BitCast(d, half_scale));
   const V y = hn::IfThenElse(hn::Lt(x, hn::Set(d, -86.6f)), vector_exp_nonpositive(d, x), hn::Add(half, half));
   return hn::IfThenElse(hn::Gt(x, hn::Set(d, 88.7228394f)), hn::Inf(d), y);
 }
 
 template <class D, class V = hn::VFromD<D>>
 requires(sizeof(hn::TFromD<D>) == 8) HWY_INLINE V vector_exp(D d, V x) {
-  const V y = hn::Exp(d, hn::Min(hn::Max(x, hn::Set(d, -745.0)), hn::Set(d, 706.0)));
-  const V low = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -708.0)), y);
-  return hn::IfThenElse(hn::Gt(x, hn::Set(d, 706.0)), hn::Inf(d), low);
+  const V high = hn::Set(d, 706.0);
+  const V y = hn::IfThenElse(hn::Gt(x, high), hn::Inf(d), vector_exp_nonpositive(d, hn::Min(x, high)));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
 // 1 / (1 + e^-x), without overflow at either end.

@@ -11,6 +11,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -359,6 +360,36 @@ TEST_F(Wkv4, LongSequencesKeepTheirPrecision) {
   const auto exact = run(wkv4_reference, problem, at::kDouble);
   const auto fused = run(wkv4, problem, at::kFloat);
   for (size_t i = 0; i < fused.size(); ++i) EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-6) << kNames[i];
+}
+
+// A diverged model must show: nothing may turn NaN into a number, and it stays in its row and channel.
+TEST_F(Wkv4, NotANumberSpreadsOnlyForward) {
+  for (at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const Problem problem(1, 20, 18, false, false, 23);
+    Tensor k = problem.k.to(type, false, true);
+    const auto clean = wkv4(problem.w.to(type), problem.u.to(type), k, problem.v.to(type)).y;
+    k[0][7][3].fill_(NAN);
+    const auto y = wkv4(problem.w.to(type), problem.u.to(type), k, problem.v.to(type)).y;
+    EXPECT_TRUE(y.slice(1, 7).select(2, 3).isnan().all().item<bool>());
+    EXPECT_EQ(y.isnan().sum().item<int64_t>(), 13);
+    EXPECT_TRUE(same_bits(y.slice(1, 0, 7), clean.slice(1, 0, 7)));
+  }
+}
+
+// Other machines' code paths, as far as this machine can run them.
+TEST_F(Wkv4, EveryInstructionSet) {
+  const Problem problem(2, 70, 37, true, true, 24);
+  const auto exact = run(wkv4_reference, problem, at::kDouble);
+  for (int64_t target : {int64_t{HWY_AVX3}, int64_t{HWY_AVX2}, int64_t{0}}) {  // 0: portable code
+    if ((hwy::SupportedTargets() & target) != target) continue;
+    hwy::GetChosenTarget().Update(target);
+    const auto fused = run(wkv4, problem, at::kFloat), fused64 = run(wkv4, problem, at::kDouble);
+    for (size_t i = 0; i < exact.size(); ++i) {
+      EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-6) << kNames[i] << " target " << target;
+      EXPECT_LE(relative_rms(fused64[i], exact[i]), 1e-13) << kNames[i] << " target " << target;
+    }
+  }
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 TEST_F(Wkv4, GradientsOfGradientsAreRefused) {

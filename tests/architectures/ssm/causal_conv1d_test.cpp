@@ -12,6 +12,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -343,6 +344,24 @@ TEST_F(CausalConv1d, LargeInputsStayFinite) {
   const auto exact = run(causal_conv1d_reference, problem, at::kDouble);
   const auto fused = run(causal_conv1d, problem, at::kFloat);
   for (size_t i = 0; i < fused.size(); ++i) EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-5) << i;
+}
+
+// Other machines' code paths, as far as this machine can run them.
+TEST_F(CausalConv1d, EveryInstructionSet) {
+  for (int64_t taps : {2, 3, 4, 5}) {
+    const Problem problem(2, 37, 70, taps, true, true, true, true, 24);
+    const auto exact = run(causal_conv1d_reference, problem, at::kDouble);
+    for (int64_t target : {int64_t{HWY_AVX3}, int64_t{HWY_AVX2}, int64_t{0}}) {  // 0: portable code
+      if ((hwy::SupportedTargets() & target) != target) continue;
+      hwy::GetChosenTarget().Update(target);
+      const auto fused = run(causal_conv1d, problem, at::kFloat), fused64 = run(causal_conv1d, problem, at::kDouble);
+      for (size_t i = 0; i < exact.size(); ++i) {
+        EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-6) << i << " target " << target;
+        EXPECT_LE(relative_rms(fused64[i], exact[i]), 1e-13) << i << " target " << target;
+      }
+    }
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
 }
 
 TEST_F(CausalConv1d, GradientsOfGradientsAreRefused) {
