@@ -1,5 +1,5 @@
 # libhippodrome_cuda.so: the CUDA kernels, loaded at run time where a GPU is present. One binary serves both kinds of machine.
-# The .cu files hold no LibTorch headers (they would be parsed twice, at 12 s a file); cuda_ops.cpp files bind them to LibTorch.
+# The .cu files hold no LibTorch headers (they would be parsed twice, at 12 s a file); cuda_op.cpp files bind them to LibTorch.
 if(HIPPODROME_CUDA STREQUAL "OFF")
   return()
 endif()
@@ -15,3 +15,40 @@ if(NOT CMAKE_CUDA_COMPILER)
   message(STATUS "No nvcc: the CUDA kernels are left out")
   return()
 endif()
+
+# A100 (80) and H100/H200 (90) as machine code; later GPUs compile the PTX of 90 when they first load it.
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+endif()
+enable_language(CUDA)
+# The CUDA runtime is the one LibTorch brings, so that a process has one. It is linked by path below.
+set(CMAKE_CUDA_RUNTIME_LIBRARY None)
+
+file(GLOB cuda_runtime ${HIPPODROME_TORCH}/../nvidia/*/lib/libcudart.so.*)
+if(NOT cuda_runtime)
+  find_library(cuda_runtime cudart HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} REQUIRED)
+endif()
+list(GET cuda_runtime 0 cuda_runtime)
+get_filename_component(cuda_runtime_folder ${cuda_runtime} DIRECTORY)
+foreach(name torch_cuda c10_cuda)
+  add_library(torch::${name} SHARED IMPORTED)
+  set_target_properties(torch::${name} PROPERTIES IMPORTED_LOCATION ${HIPPODROME_TORCH}/lib/lib${name}.so)
+endforeach()
+
+file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu ${PROJECT_SOURCE_DIR}/architectures/cuda_op.cpp)
+if(NOT cuda_sources)
+  return()
+endif()
+add_library(hippodrome_cuda SHARED ${cuda_sources})
+# c10's CUDA headers include cuda_runtime_api.h in the plain C++ files, too.
+target_include_directories(hippodrome_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+# The standard is given by hand: CMake 3.25 does not know that this nvcc has C++20.
+target_compile_options(hippodrome_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
+# --no-as-needed: nothing here names a symbol of libtorch_cuda, but loading it is what registers LibTorch's CUDA side.
+# --allow-shlib-undefined: on a machine without a GPU the small set of wheels lacks libraries that libtorch_cuda itself needs; this
+# library links there all the same, though it cannot be loaded.
+target_link_options(hippodrome_cuda PRIVATE LINKER:--allow-shlib-undefined)
+target_link_libraries(hippodrome_cuda PRIVATE
+  hippodrome_flags torch::cpu torch::c10
+  -Wl,--no-as-needed torch::torch_cuda torch::c10_cuda -Wl,--as-needed ${cuda_runtime})
+set_target_properties(hippodrome_cuda PROPERTIES BUILD_RPATH "${HIPPODROME_TORCH}/lib;${cuda_runtime_folder}")
