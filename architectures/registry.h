@@ -1,0 +1,13 @@
+#pragma once
+
+#include "core/layer/registry.h"
+
+namespace hippodrome {
+
+// Every layer and preset of the project. The place where a new layer is listed.
+void register_all(Registry& registry);
+
+// The presets alone (presets.cpp).
+void register_presets(Registry& registry);
+
+}  // namespace hippodrome
