@@ -6,6 +6,9 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include <cstdint>
+#include <type_traits>
+
 #include "architectures/ssm/causal_conv1d/op.h"
 #include "core/tensor/vector_lanes-inl.h"
 #include "core/tensor/vector_math-inl.h"
@@ -259,7 +262,9 @@ void conv_items(const Params& p, int64_t first_item, int64_t last_item) {
     const int64_t end = begin + kCausalConv1dTile < p.time ? begin + kCausalConv1dTile : p.time;
     const int64_t channel_end = channel + kCausalConv1dBlock < p.channels ? channel + kCausalConv1dBlock : p.channels;
     for_each_vector<T>(channel, channel_end, [&](int64_t c, const auto& lanes) HWY_ATTR {
-      conv_vector<kTaps, kSilu>(p, b, begin, end, c, lanes);
+      // The few channels of a partial vector are not worth a compilation per number of taps.
+      constexpr bool kWhole = std::decay_t<decltype(lanes)>::kWhole;
+      conv_vector<kWhole ? kTaps : 0, kSilu>(p, b, begin, end, c, lanes);
     });
   }
 }
@@ -271,16 +276,13 @@ void conv_activations(const Params& p, int64_t begin, int64_t end) {
 
 template <class T, class Params>
 void conv_taps(const Params& p, int64_t begin, int64_t end) {
-  switch (p.taps) {
-    case 2:
-      return conv_activations<T, 2>(p, begin, end);
-    case 3:
-      return conv_activations<T, 3>(p, begin, end);
-    case 4:
-      return conv_activations<T, 4>(p, begin, end);
-    default:
-      return conv_activations<T, 0>(p, begin, end);
+  // Doubles are for checking: right, but without a compilation per number of taps.
+  if constexpr (sizeof(T) == 4) {
+    if (p.taps == 2) return conv_activations<T, 2>(p, begin, end);
+    if (p.taps == 3) return conv_activations<T, 3>(p, begin, end);
+    if (p.taps == 4) return conv_activations<T, 4>(p, begin, end);
   }
+  conv_activations<T, 0>(p, begin, end);
 }
 
 void ConvForwardFloat(const CausalConv1dForward<float>& p, int64_t begin, int64_t end) {
