@@ -8,10 +8,10 @@
 #include <ATen/ops/randn.h>
 #include <benchmark/benchmark.h>
 #include <malloc.h>
+#include <time.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 namespace hippodrome {
@@ -27,10 +27,15 @@ void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
 
+// On one thread the thread's own time: on a busy machine the long reference runs are interrupted, which would flatter
+// us.
 double seconds(const auto& work) {
-  const auto begin = std::chrono::steady_clock::now();
+  const clockid_t clock = at::get_num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+  timespec begin, end;
+  clock_gettime(clock, &begin);
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  clock_gettime(clock, &end);
+  return static_cast<double>(end.tv_sec - begin.tv_sec) + 1e-9 * static_cast<double>(end.tv_nsec - begin.tv_nsec);
 }
 
 double median(std::vector<double> samples) {
