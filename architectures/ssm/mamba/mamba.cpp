@@ -1,0 +1,157 @@
+#include "architectures/ssm/mamba/mamba.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "architectures/ssm/causal_conv1d/causal_conv1d.h"
+#include "architectures/ssm/selective_scan/selective_scan.h"
+
+namespace hippodrome {
+namespace mamba_detail {
+namespace {
+
+int64_t inner_width(const Mamba::Config& config, int64_t width) {
+  return static_cast<int64_t>(std::llround(config.expand * static_cast<double>(width)));
+}
+
+int64_t dt_rank(const Mamba::Config& config, int64_t width) {
+  return config.dt_rank > 0 ? config.dt_rank : (width + 15) / 16;
+}
+
+// softplus⁻¹(Δ) for Δ log-uniform in [dt_min, dt_max], at least dt_floor.
+Initialiser inverse_softplus_of_log_uniform(double low, double high, double floor) {
+  return [low, high, floor](Tensor& value, RandomStream stream) {
+    Tensor dt = at::empty(value.sizes(), value.options().dtype(at::kDouble));
+    initialise::uniform(std::log(low), std::log(high))(dt, stream);
+    dt.exp_().clamp_min_(floor);
+    value.copy_(dt.add(dt.neg().expm1_().neg_().log_()));
+  };
+}
+
+}  // namespace
+}  // namespace mamba_detail
+
+void Mamba::Config::bind(Fields& fields) {
+  fields.integer("state", state, {1, 256}, "states per channel N");
+  fields.integer("conv", conv, {1, 16}, "taps of the causal convolution K");
+  fields.number("expand", expand, {0.0, 64.0}, "inner width over the model's");
+  fields.integer("dt_rank", dt_rank, {0, 1 << 16}, "rank of the step size's projection; 0: width / 16, rounded up");
+  fields.number("dt_min", dt_min, {1e-12, 1e3}, "smallest initial step size");
+  fields.number("dt_max", dt_max, {1e-12, 1e3}, "largest initial step size");
+  fields.number("dt_floor", dt_floor, {1e-12, 1e3}, "initial step sizes are at least this");
+  fields.flag("conv_bias", conv_bias, "bias of the convolution");
+  fields.flag("bias", bias, "biases of the input and output projections");
+  fields.choice("kernel", kernel, {"fused", "reference"}, "the project's scan and convolution, or their plain loops");
+}
+
+absl::Status Mamba::check(const Config& config, const Site& site) {
+  if (mamba_detail::inner_width(config, site.width) < 1) {
+    return absl::InvalidArgumentError("expand = " + std::to_string(config.expand) + " leaves no inner width");
+  }
+  if (config.dt_min > config.dt_max) {
+    return absl::InvalidArgumentError("dt_min must not exceed dt_max");
+  }
+  return absl::OkStatus();
+}
+
+Mamba::Mamba(const Config& config, const Site& site)
+    : config_(config),
+      inner_(mamba_detail::inner_width(config, site.width)),
+      dt_rank_(mamba_detail::dt_rank(config, site.width)),
+      in_proj_(site.width, 2 * inner_, {.bias = config.bias}),
+      x_proj_(inner_, dt_rank_ + 2 * config.state),
+      dt_proj_(dt_rank_, inner_),
+      out_proj_(inner_, site.output_width,
+                {.bias = config.bias,
+                 .weight = initialise::scaled(initialise::uniform_fan_in(inner_),
+                                              1.0 / std::sqrt(static_cast<double>(site.blocks)))}) {
+  const ParameterFacts no_decay{.weight_decay = false}, sensitive{.weight_decay = false, .keep_float32 = true};
+  parameters_.adopt("in_proj", in_proj_.parameters());
+  conv_weight_ = parameters_.add("conv1d.weight", {inner_, config.conv}, initialise::uniform_fan_in(config.conv));
+  if (config.conv_bias) {
+    conv_bias_ = parameters_.add("conv1d.bias", {inner_}, initialise::uniform_fan_in(config.conv), no_decay);
+  }
+  parameters_.adopt("x_proj", x_proj_.parameters());
+  parameters_.adopt("dt_proj", dt_proj_.parameters());
+  dt_bias_ = parameters_.add(
+      "dt_proj.bias", {inner_},
+      mamba_detail::inverse_softplus_of_log_uniform(config.dt_min, config.dt_max, config.dt_floor), sensitive);
+  A_log_ = parameters_.add("A_log", {inner_, config.state}, initialise::from_index([states = config.state](int64_t i) {
+    return std::log(static_cast<double>(i % states + 1));
+  }), sensitive);
+  D_ = parameters_.add("D", {inner_}, initialise::constant(1.0), sensitive);
+  parameters_.adopt("out_proj", out_proj_.parameters());
+}
+
+State Mamba::initial_state(const StateSpec& spec) const {
+  State state;
+  state.declare("conv", StateKind::kPerRow, at::zeros({spec.rows, inner_, config_.conv - 1}, spec.recurrent()));
+  state.declare("ssm", StateKind::kPerRow, at::zeros({spec.rows, inner_, config_.state}, spec.recurrent()));
+  return state;
+}
+
+// Everything stays in [B, L, …] memory: [B, d, L] below are transposed views, the fast layout of the operators.
+Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
+  const bool reference = config_.kernel == "reference";
+  const OptionalTensor positions = context.op_positions();
+  const auto xz = in_proj_.forward(x).transpose(1, 2).split(inner_, 1);
+  const auto convolved = (reference ? causal_conv1d_reference : causal_conv1d)(
+      xz[0], conv_weight_->cast(x), conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt, "silu",
+      state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
+
+  const int64_t N = config_.state;
+  const auto selection = x_proj_.forward(convolved.y.transpose(1, 2)).split_with_sizes({dt_rank_, N, N}, -1);
+  SelectiveScanArguments scan;
+  scan.u = convolved.y;
+  scan.delta = dt_proj_.forward(selection[0]).transpose(1, 2);
+  scan.A = A_log_->cast(x).exp().neg();
+  scan.B = selection[1].transpose(1, 2);
+  scan.C = selection[2].transpose(1, 2);
+  scan.D = D_->cast(x);
+  scan.z = xz[1];
+  scan.delta_bias = dt_bias_->cast(x);
+  scan.delta_softplus = true;
+  if (state) scan.initial_state = state->get("ssm");
+  scan.positions = positions;
+  const auto [y, last_state] = reference ? selective_scan_reference(scan) : selective_scan(scan);
+  if (state) {
+    state->put("conv", convolved.final_state);
+    state->put("ssm", last_state);
+  }
+  return out_proj_.forward(y.transpose(1, 2));
+}
+
+Traits Mamba::traits() const {
+  return {.causal = true,
+          .packs = true,
+          .state_growth = StateGrowth::kConstant,
+          .kernel_class = config_.kernel == "reference" ? KernelClass::kReference : KernelClass::kFused};
+}
+
+Cost Mamba::cost(const Workload& workload) const {
+  const int64_t tokens = workload.rows * workload.length, N = config_.state, K = config_.conv;
+  const auto t = static_cast<double>(tokens);
+  // Per token and channel, sums, products, quotients and elementary functions counting one each:
+  // convolution: K products and sums, and SiLU's difference, exponential, sum and quotient;
+  const auto convolution = static_cast<double>(2 * K + 4);
+  // scan: bias 1, softplus 2, Δu 1, skip 2, gate 6; per state the decay's product and exponential, its product with the state,
+  // the input's product and sum, the output's product and sum.
+  const auto scan = static_cast<double>(7 * N + 12);
+  Cost cost;
+  cost.flops = in_proj_.flops(t) + x_proj_.flops(t) + dt_proj_.flops(t) + out_proj_.flops(t) +
+               t * static_cast<double>(inner_) * (convolution + scan);
+  // Recurrent entries are float32 or wider.
+  const int64_t state_element = std::max<int64_t>(4, workload.element_size);
+  cost.state_bytes = workload.rows * inner_ * (K - 1 + N) * state_element;
+  const int64_t elements = tokens * (in_proj_.in() + 9 * inner_ + 2 * (dt_rank_ + 2 * N) + out_proj_.out());
+  cost.bytes_moved = static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
+  // x; xz; the convolution's result; δ, B, C; Δ; the scan's result; and a state every 64 tokens.
+  cost.saved_bytes = tokens * (in_proj_.in() + 5 * inner_ + dt_rank_ + 2 * N) * workload.element_size +
+                     workload.rows * ((workload.length + 63) / 64) * inner_ * N * state_element;
+  return cost;
+}
+
+}  // namespace hippodrome

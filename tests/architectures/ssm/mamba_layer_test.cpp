@@ -1,0 +1,147 @@
+#include "architectures/ssm/mamba/mamba.h"
+
+#include <ATen/ops/zeros_like.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "tests/architectures/made_layer.h"
+
+namespace hippodrome {
+namespace {
+
+double softplus(double x) { return x > 20.0 ? x : std::log1p(std::exp(x)); }
+double silu(double x) { return x / (1.0 + std::exp(-x)); }
+
+// Row-major matrix [rows, columns] times vector.
+std::vector<double> product(const Tensor& matrix, const std::vector<double>& x) {
+  const int64_t rows = matrix.size(0), columns = matrix.size(1);
+  const double* m = matrix.const_data_ptr<double>();
+  std::vector<double> y(static_cast<size_t>(rows), 0.0);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) y[r] += m[r * columns + c] * x[c];
+  }
+  return y;
+}
+
+// The layer's equations token by token in double, written from the paper and sharing nothing with the layer.
+Tensor step_by_step(Made<Mamba>& layer, const Tensor& x, int64_t N, int64_t K, int64_t R) {
+  const Tensor conv_weight = layer.value("conv1d.weight"), conv_bias = layer.value("conv1d.bias");
+  const Tensor dt_bias = layer.value("dt_proj.bias"), A_log = layer.value("A_log"), D = layer.value("D");
+  const int64_t d = D.size(0), width = x.size(2);
+  Tensor y = at::zeros_like(x);
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    std::vector<double> window(d * K, 0.0), h(d * N, 0.0);
+    for (int64_t t = 0; t < x.size(1); ++t) {
+      const Tensor token = x[b][t].contiguous();
+      const double* u = token.const_data_ptr<double>();
+      const std::vector<double> xz = product(layer.value("in_proj.weight"), std::vector<double>(u, u + width));
+      std::vector<double> convolved(d), gated(d);
+      for (int64_t c = 0; c < d; ++c) {
+        double sum = conv_bias[c].item().toDouble();
+        for (int64_t j = 0; j < K; ++j) {
+          double& tap = window[c * K + j];
+          tap = j + 1 < K ? window[c * K + j + 1] : xz[c];
+          sum += tap * conv_weight[c][j].item().toDouble();
+        }
+        convolved[c] = silu(sum);
+      }
+      const std::vector<double> selection = product(layer.value("x_proj.weight"), convolved);
+      const std::vector<double> delta =
+          product(layer.value("dt_proj.weight"), std::vector<double>(selection.begin(), selection.begin() + R));
+      for (int64_t c = 0; c < d; ++c) {
+        const double step = softplus(delta[c] + dt_bias[c].item().toDouble());
+        double sum = D[c].item().toDouble() * convolved[c];
+        for (int64_t n = 0; n < N; ++n) {
+          const double A = -std::exp(A_log[c][n].item().toDouble());
+          h[c * N + n] = std::exp(step * A) * h[c * N + n] + step * selection[R + n] * convolved[c];
+          sum += selection[R + N + n] * h[c * N + n];
+        }
+        gated[c] = sum * silu(xz[d + c]);
+      }
+      const std::vector<double> out = product(layer.value("out_proj.weight"), gated);
+      for (int64_t e = 0; e < width; ++e) y[b][t][e] = out[e];
+    }
+  }
+  return y;
+}
+
+Mamba::Config small(const std::string& kernel = "fused") {
+  Mamba::Config config;
+  config.state = 3;
+  config.kernel = kernel;
+  return config;
+}
+
+TEST(MambaLayer, EqualsTheEquationsStepByStep) {
+  for (const char* kernel : {"fused", "reference"}) {
+    Made<Mamba> layer(small(kernel), site_of(20), at::kDouble, 0.5);
+    const Tensor x = drawn({2, 7, 20}, 1);
+    const Tensor y = layer->forward(x, Context::plain(2, 7, 0, x.device()), nullptr);
+    EXPECT_LT(farthest(y, step_by_step(layer, x, 3, 4, 2)), 1e-11) << kernel;
+  }
+}
+
+TEST(MambaLayer, PiecesEqualTheWholeAndTheStateIsAsDeclared) {
+  Made<Mamba> layer(small(), site_of(20));
+  const Tensor x = drawn({2, 9, 20}, 1);
+  const Tensor whole = layer->forward(x, Context::plain(2, 9, 0, x.device()), nullptr);
+  State state = fresh_state(*layer, x);
+  EXPECT_LT(farthest(in_pieces(*layer, x, {3, 1, 4, 1}, state), whole), 1e-12);
+  EXPECT_EQ(state.bytes(), layer->cost({.rows = 2, .length = 1, .context = 8, .element_size = 8}).state_bytes);
+}
+
+TEST(MambaLayer, PackedSequencesEqualSeparateOnes) {
+  Made<Mamba> layer(small(), site_of(20));
+  const Tensor a = drawn({1, 3, 20}, 1), b = drawn({1, 2, 20}, 2);
+  const Tensor packed = at::cat({a, drawn({1, 1, 20}, 3), b}, 1);
+  State state = fresh_state(*layer, packed), state_b = fresh_state(*layer, b);
+  const Tensor y = layer->forward(packed, ragged_context({{0, 1, 2, -1, 0, 1}}), &state);
+  const Tensor y_a = layer->forward(a, Context::plain(1, 3, 0, a.device()), nullptr);
+  const Tensor y_b = layer->forward(b, Context::plain(1, 2, 0, b.device()), &state_b);
+  EXPECT_LT(farthest(y.narrow(1, 0, 3), y_a), 1e-12);
+  EXPECT_LT(farthest(y.narrow(1, 4, 2), y_b), 1e-12);
+  EXPECT_LT(farthest(state.get("ssm"), state_b.get("ssm")), 1e-12);
+  EXPECT_LT(farthest(state.get("conv"), state_b.get("conv")), 1e-12);
+}
+
+TEST(MambaLayer, CountsFollowThePublishedModels) {
+  for (const auto& [width, count] : {std::pair<int64_t, int64_t>{768, 3771648}, {1024, 6667264}, {2560, 41244160}}) {
+    const Mamba layer(Mamba::Config(), site_of(width));
+    EXPECT_EQ(layer.parameters().count() + width, count);  // the published count holds the block's norm
+  }
+}
+
+TEST(MambaLayer, InitialValues) {
+  Made<Mamba> layer(Mamba::Config(), site_of(128, /*blocks=*/4));
+  const Tensor step = layer.value("dt_proj.bias").exp().log1p();
+  EXPECT_GE(step.min().item().toDouble(), 1e-3 * (1 - 1e-9));
+  EXPECT_LE(step.max().item().toDouble(), 1e-1 * (1 + 1e-9));
+  EXPECT_NEAR(step.log().mean().item().toDouble(), std::log(1e-2), 0.25);  // middle of the log-uniform range
+  EXPECT_NEAR(layer.value("A_log")[17][15].item().toDouble(), std::log(16.0), 1e-12);
+  EXPECT_EQ(layer.value("D").min().item().toDouble(), 1.0);
+  EXPECT_NEAR(layer.value("out_proj.weight").abs().max().item().toDouble(), 1.0 / 16.0 / 2.0, 1e-4);
+  EXPECT_NEAR(layer.value("dt_proj.weight").abs().max().item().toDouble(), 1.0 / std::sqrt(8.0), 1e-3);
+  for (const char* name : {"A_log", "D", "dt_proj.bias", "conv1d.bias"}) {
+    EXPECT_FALSE(layer->parameters().find(name)->facts.weight_decay) << name;
+  }
+}
+
+TEST(MambaLayer, InverseSoftplusMatchesKnownValues) {
+  const std::pair<double, double> known[] = {{0.001, -6.90725524}, {0.01, -4.60016602}, {0.1, -2.25216846}};
+  for (const auto& [dt, bias] : known) {
+    Mamba::Config config;
+    config.dt_min = config.dt_max = dt;
+    Made<Mamba> layer(config, site_of(16));
+    EXPECT_NEAR(layer.value("dt_proj.bias")[0].item().toDouble(), bias, 1e-8);
+  }
+  Mamba::Config config;  // the floor
+  config.dt_min = config.dt_max = 1e-6;
+  config.dt_floor = 0.001;
+  Made<Mamba> layer(config, site_of(16));
+  EXPECT_NEAR(layer.value("dt_proj.bias")[0].item().toDouble(), -6.90725524, 1e-8);
+}
+
+}  // namespace
+}  // namespace hippodrome
