@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/io/atomic_file.h"
-#include "experiments/recipe.h"
 
 namespace hippodrome {
 

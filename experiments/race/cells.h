@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "experiments/race/trial.h"
+#include "experiments/recipe.h"
 #include "experiments/scale/point.h"
 
 namespace hippodrome {
