@@ -1,5 +1,5 @@
-// Backward of the selective scan for one instruction set. A work item is a superblock of channels in one batch row. Chunks go from
-// last to first; within a chunk, for each block of channels (one lane each) and four states at a time:
+// Backward of the selective scan for one instruction set. A work item is a superblock of channels in one batch row.
+// Chunks go from last to first; within a chunk, for each block of channels (one lane each) and four states at a time:
 //   replay   from the kept state, forward: keeps abar and h_{t-1} of each step, adds to y and to dC
 //   reverse  the recurrence of g, backward: adds to sum_n g B, sum_n g A p, dB and dA
 // dB and dC need a sum over lanes. Interleaving four vectors reduces each to its 128-bit blocks, and those sums are
@@ -25,11 +25,11 @@ template <class T>
 struct ChunkArrays {
   HWY_ALIGN T delta[kChunk * kLanes<T>];
   HWY_ALIGN T delta_u[kChunk * kLanes<T>];
-  HWY_ALIGN T dy[kChunk * kLanes<T>];          // gradient of y before the gate
-  HWY_ALIGN T dz_per_y[kChunk * kLanes<T>];    // dz = y_ungated * this
-  HWY_ALIGN T y[kChunk * kLanes<T>];           // before the gate
-  HWY_ALIGN T sum_gB[kChunk * kLanes<T>];      // sum_n g B
-  HWY_ALIGN T sum_gAp[kChunk * kLanes<T>];     // sum_n g A log2(e) p
+  HWY_ALIGN T dy[kChunk * kLanes<T>];        // gradient of y before the gate
+  HWY_ALIGN T dz_per_y[kChunk * kLanes<T>];  // dz = y_ungated * this
+  HWY_ALIGN T y[kChunk * kLanes<T>];         // before the gate
+  HWY_ALIGN T sum_gB[kChunk * kLanes<T>];    // sum_n g B
+  HWY_ALIGN T sum_gAp[kChunk * kLanes<T>];   // sum_n g A log2(e) p
   HWY_ALIGN T abar[kChunk * kStatesAtOnce * kLanes<T>];
   HWY_ALIGN T before[kChunk * kStatesAtOnce * kLanes<T>];  // h_{t-1}; zero where a sequence starts
 };
@@ -48,12 +48,12 @@ class ItemArrays {
   static constexpr int64_t kBlocks = kSuperblock / kLanes<T>;
 
   int64_t reduced() const { return reduced_; }
-  T* decay(int64_t block) { return at(block * 3 * states_); }         // A log2 e, [N][lanes]
-  T* carry(int64_t block) { return at((block * 3 + 1) * states_); }   // abar_{t+1} g_{t+1}, [N][lanes]
-  T* dA(int64_t block) { return at((block * 3 + 2) * states_); }      // [N][lanes]
+  T* decay(int64_t block) { return at(block * 3 * states_); }        // A log2 e, [N][lanes]
+  T* carry(int64_t block) { return at((block * 3 + 1) * states_); }  // abar_{t+1} g_{t+1}, [N][lanes]
+  T* dA(int64_t block) { return at((block * 3 + 2) * states_); }     // [N][lanes]
   T* dD(int64_t block) { return at(kBlocks * 3 * states_ + block * 2); }
   T* dbias(int64_t block) { return at(kBlocks * 3 * states_ + block * 2 + 1); }
-  T* dB() { return at(kBlocks * (3 * states_ + 2)); }                 // [step][reduced][lanes]
+  T* dB() { return at(kBlocks * (3 * states_ + 2)); }  // [step][reduced][lanes]
   T* dC() { return at(kBlocks * (3 * states_ + 2) + kChunk * reduced_); }
 
  private:
@@ -76,7 +76,8 @@ HWY_INLINE Vector<float> reduce_blocks(const Vector<float>* v) {
   const hn::Repartition<uint64_t, Tag<float>> pairs;
   const auto ab = hn::BitCast(pairs, hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1])));
   const auto cd = hn::BitCast(pairs, hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3])));
-  return hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, ab, cd)), hn::BitCast(d, hn::InterleaveUpper(pairs, ab, cd)));
+  return hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, ab, cd)),
+                 hn::BitCast(d, hn::InterleaveUpper(pairs, ab, cd)));
 }
 HWY_INLINE Vector<double> reduce_blocks(const Vector<double>* v) {
   const Tag<double> d;
@@ -178,8 +179,8 @@ HWY_INLINE void replay(const Params<T>& p, const Block& block, const Steps& step
 
 // The same states backward through the chunk.
 template <int kStates, class T>
-HWY_INLINE void reverse(const Params<T>& p, const Block& block, const Steps& steps, int64_t n0, const T* decay, T* carry_rows,
-                        T* dA_rows, ChunkArrays<T>& s, ItemArrays<T>& item) {
+HWY_INLINE void reverse(const Params<T>& p, const Block& block, const Steps& steps, int64_t n0, const T* decay,
+                        T* carry_rows, T* dA_rows, ChunkArrays<T>& s, ItemArrays<T>& item) {
   const Tag<T> d;
   const T* B_rows = p.B.data + block.batch * p.B.batch + block.group * p.B.group + steps.begin * p.B.time + n0;
   const T* C_rows = p.C.data + block.batch * p.C.batch + block.group * p.C.group + steps.begin * p.C.time + n0;
@@ -296,7 +297,8 @@ void write_partial(const Steps& steps, const T* sums, int64_t states, int64_t re
 }
 
 template <class T>
-void backward_item(const Params<T>& p, const Gradients<T>& grad, int64_t index, ItemArrays<T>& item, ChunkArrays<T>& s) {
+void backward_item(const Params<T>& p, const Gradients<T>& grad, int64_t index, ItemArrays<T>& item,
+                   ChunkArrays<T>& s) {
   const int64_t N = p.states;
   const int64_t per_group = p.channels / p.groups;
   const int64_t superblock_count = superblocks(p.channels, p.groups);

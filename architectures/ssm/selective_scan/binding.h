@@ -1,4 +1,5 @@
-// From LibTorch tensors to the kernels' parameters: checks, layouts, allocation. Shared by the CPU and the CUDA operators.
+// From LibTorch tensors to the kernels' parameters: checks, layouts, allocation. Shared by the CPU and the CUDA
+// operators.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -64,10 +65,12 @@ inline void check_arguments(const Arguments& a) {
     fail_unless(has_shape(*a.positions, {batch, length}), "positions must be [B, L]");
     fail_unless(a.positions->scalar_type() == at::kLong, "positions must be int64");
   }
-  const auto real = [&](const at::Tensor& t) { return at::isFloatingType(t.scalar_type()) && t.device() == a.u.device(); };
+  const auto real = [&](const at::Tensor& t) {
+    return at::isFloatingType(t.scalar_type()) && t.device() == a.u.device();
+  };
   const auto real_if_given = [&](const std::optional<at::Tensor>& t) { return !t.has_value() || real(*t); };
-  fail_unless(real(a.u) && real(a.delta) && real(a.A) && real(a.B) && real(a.C) && real_if_given(a.D) && real_if_given(a.z) &&
-                  real_if_given(a.delta_bias) && real_if_given(a.initial_state),
+  fail_unless(real(a.u) && real(a.delta) && real(a.A) && real(a.B) && real(a.C) && real_if_given(a.D) &&
+                  real_if_given(a.z) && real_if_given(a.delta_bias) && real_if_given(a.initial_state),
               "all tensors must be real floating-point tensors on one device");
 }
 
@@ -158,8 +161,14 @@ inline InputGradients cast_to_inputs(const InputGradients& g, const Arguments& a
   const auto like_if_given = [&](const at::Tensor& t, const std::optional<at::Tensor>& input) {
     return t.to(input.has_value() ? input->scalar_type() : a.u.scalar_type());
   };
-  return {like(g.u, a.u), like(g.delta, a.delta), like(g.A, a.A), like(g.B, a.B), like(g.C, a.C), like_if_given(g.D, a.D),
-          like_if_given(g.z, a.z), like_if_given(g.delta_bias, a.delta_bias),
+  return {like(g.u, a.u),
+          like(g.delta, a.delta),
+          like(g.A, a.A),
+          like(g.B, a.B),
+          like(g.C, a.C),
+          like_if_given(g.D, a.D),
+          like_if_given(g.z, a.z),
+          like_if_given(g.delta_bias, a.delta_bias),
           like_if_given(g.initial_state, a.initial_state)};
 }
 

@@ -1,5 +1,5 @@
-// What the forward and the backward kernels share: a block of channels (one lane each), a chunk of steps, loads and stores at the
-// ragged edge. Compiled once per instruction set.
+// What the forward and the backward kernels share: a block of channels (one lane each), a chunk of steps, loads and
+// stores at the ragged edge. Compiled once per instruction set.
 #if defined(HIPPODROME_SELECTIVE_SCAN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HIPPODROME_SELECTIVE_SCAN_BLOCK_INL_H_
 #undef HIPPODROME_SELECTIVE_SCAN_BLOCK_INL_H_
@@ -63,7 +63,8 @@ HWY_INLINE void store_channels(Vector<T> v, T* to, int64_t count) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
-// [count, states] with rows of `states` in memory -> [states][lanes], lanes past count zero, times `factor`. Null: zeros.
+// [count, states] with rows of `states` in memory -> [states][lanes], lanes past count zero, times `factor`. Null:
+// zeros.
 template <class T>
 void load_states(const T* from, int64_t count, int64_t states, T factor, T* to) {
   std::fill(to, to + states * kLanes<T>, T(0));

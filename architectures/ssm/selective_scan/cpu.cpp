@@ -1,8 +1,8 @@
 // Selective scan on the CPU: compiled once per instruction set, chosen at run time.
 #include "architectures/ssm/selective_scan/op.h"
 
-// Versions compiled: AVX-512, AVX2 with FMA, SSE4 or NEON, and the compiler's baseline (with g++ 12 one lane of plain C++). The
-// scalable instruction sets are out because arrays of their vectors do not exist in C++.
+// Versions compiled: AVX-512, AVX2 with FMA, SSE4 or NEON, and the compiler's baseline (with g++ 12 one lane of plain
+// C++). The scalable instruction sets are out because arrays of their vectors do not exist in C++.
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "architectures/ssm/selective_scan/cpu.cpp"

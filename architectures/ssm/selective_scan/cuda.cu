@@ -1,6 +1,6 @@
-// Selective scan on the GPU: forward, sequential in time. One thread is one channel with its states in registers; the B and C of a
-// tile of steps are staged in shared memory once for all channels of the block. This shape does no redundant work and
-// suits decoding and many rows; a long single row is limited by the latency of the recurrence.
+// Selective scan on the GPU: forward, sequential in time. One thread is one channel with its states in registers; the B
+// and C of a tile of steps are staged in shared memory once for all channels of the block. This shape does no redundant
+// work and suits decoding and many rows; a long single row is limited by the latency of the recurrence.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
@@ -18,8 +18,8 @@ __device__ __forceinline__ void from_float(float x, float* to) { *to = x; }
 __device__ __forceinline__ void from_float(float x, __nv_bfloat16* to) { *to = __float2bfloat16(x); }
 __device__ __forceinline__ void from_float(float x, __half* to) { *to = __float2half(x); }
 
-// Steps whose u, delta and z are loaded before the first of them is used, to hide the latency of memory. Many states are enough
-// work by themselves.
+// Steps whose u, delta and z are loaded before the first of them is used, to hide the latency of memory. Many states
+// are enough work by themselves.
 template <int kStates>
 constexpr int kAheadOf = kStates <= 32 ? 4 : 1;
 
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kCudaThreads) forward_kernel(const CudaForward
   const int states = static_cast<int>(p.states);
 
   float A[kStates], h[kStates];
-#pragma unroll kCudaUnroll<kStates>
+#pragma unroll kCudaUnroll < kStates>
   for (int n = 0; n < kStates; ++n) {
     A[n] = n < states ? cuda_scaled_decay(p.A[d * p.states + n]) : 0.0f;
     h[n] = n < states && p.initial_state != nullptr ? p.initial_state[(b * p.channels + d) * p.states + n] : 0.0f;
@@ -49,9 +49,12 @@ __global__ void __launch_bounds__(kCudaThreads) forward_kernel(const CudaForward
 
   const T* const u = static_cast<const T*>(p.u.data) + strided_index(p.u.batch, p.u.time, b, 0, d);
   const T* const delta = static_cast<const T*>(p.delta.data) + strided_index(p.delta.batch, p.delta.time, b, 0, d);
-  const T* const z = p.z.data != nullptr ? static_cast<const T*>(p.z.data) + strided_index(p.z.batch, p.z.time, b, 0, d) : nullptr;
-  const T* const B = static_cast<const T*>(p.B.data) + strided_index(p.B.batch, p.B.time, b, 0, place.group * p.B_group);
-  const T* const C = static_cast<const T*>(p.C.data) + strided_index(p.C.batch, p.C.time, b, 0, place.group * p.C_group);
+  const T* const z =
+      p.z.data != nullptr ? static_cast<const T*>(p.z.data) + strided_index(p.z.batch, p.z.time, b, 0, d) : nullptr;
+  const T* const B =
+      static_cast<const T*>(p.B.data) + strided_index(p.B.batch, p.B.time, b, 0, place.group * p.B_group);
+  const T* const C =
+      static_cast<const T*>(p.C.data) + strided_index(p.C.batch, p.C.time, b, 0, place.group * p.C_group);
   T* const y = static_cast<T*>(p.y) + b * p.length * p.channels + d;
 
   for (int64_t begin = 0; begin < p.length; begin += tile_steps) {
@@ -70,7 +73,7 @@ __global__ void __launch_bounds__(kCudaThreads) forward_kernel(const CudaForward
     if (!active) continue;
     if (p.checkpoints != nullptr && begin % kChunk == 0) {
       float* const to = p.checkpoints + cuda_checkpoint_index(p.length, p.states, p.channels, b, begin / kChunk) + d;
-#pragma unroll kCudaUnroll<kStates>
+#pragma unroll kCudaUnroll < kStates>
       for (int n = 0; n < kStates; ++n) {
         if (n < states) to[n * p.channels] = h[n];
       }
@@ -92,11 +95,12 @@ __global__ void __launch_bounds__(kCudaThreads) forward_kernel(const CudaForward
         float result = 0.0f;
         if (position >= 0) {
           if (position == 0) {
-#pragma unroll kCudaUnroll<kStates>
+#pragma unroll kCudaUnroll < kStates>
             for (int n = 0; n < kStates; ++n) h[n] = 0.0f;
           }
           const float size = p.delta_softplus ? cuda_softplus(delta_ahead[k]) : delta_ahead[k];
-          result = cuda_step<kStates>(size, u_ahead[k], A, tile_B + i * kStates, tile_C + i * kStates, h) + skip * u_ahead[k];
+          result = cuda_step<kStates>(size, u_ahead[k], A, tile_B + i * kStates, tile_C + i * kStates, h) +
+                   skip * u_ahead[k];
           if (z != nullptr) result *= cuda_silu(z_ahead[k]);
         }
         from_float(result, y + (begin + i) * p.channels);
@@ -104,7 +108,7 @@ __global__ void __launch_bounds__(kCudaThreads) forward_kernel(const CudaForward
     }
   }
   if (!active) return;
-#pragma unroll kCudaUnroll<kStates>
+#pragma unroll kCudaUnroll < kStates>
   for (int n = 0; n < kStates; ++n) {
     if (n < states) p.last_state[(b * p.channels + d) * p.states + n] = h[n];
   }

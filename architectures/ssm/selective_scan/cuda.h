@@ -20,13 +20,13 @@ struct CudaForward {
   bool delta_softplus = false;
   CudaType type = CudaType::kFloat;
 
-  Strided<const void> u;                 // [B, L, D]
-  Strided<const void> delta;             // [B, L, D]
-  Strided<const void> z;                 // [B, L, D] or null
-  const float* A = nullptr;              // [D, N] contiguous
-  Strided<const void> B;                 // [B, L, N] of group 0
+  Strided<const void> u;      // [B, L, D]
+  Strided<const void> delta;  // [B, L, D]
+  Strided<const void> z;      // [B, L, D] or null
+  const float* A = nullptr;   // [D, N] contiguous
+  Strided<const void> B;      // [B, L, N] of group 0
   Strided<const void> C;
-  int64_t B_group = 0;                   // stride between groups
+  int64_t B_group = 0;  // stride between groups
   int64_t C_group = 0;
   const float* D = nullptr;              // [D] or null
   const float* delta_bias = nullptr;     // [D] or null
@@ -37,7 +37,8 @@ struct CudaForward {
   float* checkpoints = nullptr;          // [B, ceil(L / kChunk), N, D] or null
 };
 
-// Enqueues the kernel on `stream` (a cudaStream_t) of the current device. Returns null, or CUDA's words for what went wrong.
+// Enqueues the kernel on `stream` (a cudaStream_t) of the current device. Returns null, or CUDA's words for what went
+// wrong.
 const char* forward_cuda(const CudaForward& p, void* stream);
 
 }  // namespace hippodrome::s6

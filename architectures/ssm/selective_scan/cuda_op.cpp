@@ -1,5 +1,5 @@
-// Binds the CUDA forward kernel of the selective scan to LibTorch, in libhippodrome_cuda.so. The schemas are in op.cpp. There is no
-// CUDA backward: differentiating on a GPU raises the dispatcher's error.
+// Binds the CUDA forward kernel of the selective scan to LibTorch, in libhippodrome_cuda.so. The schemas are in op.cpp.
+// There is no CUDA backward: differentiating on a GPU raises the dispatcher's error.
 #include <ATen/core/Tensor.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -70,7 +70,8 @@ Outputs forward_as(const Arguments& a, bool keep) {
 
 Outputs forward_on_gpu(const Arguments& a, bool keep) {
   check_arguments(a);
-  TORCH_CHECK(a.u.scalar_type() != at::kDouble, "selective_scan: the CUDA kernel takes float32, bfloat16 and float16; move ",
+  TORCH_CHECK(a.u.scalar_type() != at::kDouble,
+              "selective_scan: the CUDA kernel takes float32, bfloat16 and float16; move ",
               "float64 tensors to the CPU");
   const auto type = a.u.scalar_type();
   const auto is_type = [&](const Tensor& t) { return t.scalar_type() == type; };
@@ -80,10 +81,10 @@ Outputs forward_on_gpu(const Arguments& a, bool keep) {
   return forward_as<float>(a, keep);
 }
 
-#define SCAN_PARAMETERS                                                                                                  \
-  const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D,       \
-      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus, const OptionalTensor &initial_state, \
-      const OptionalTensor &positions
+#define SCAN_PARAMETERS                                                                                             \
+  const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
+      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus,                               \
+      const OptionalTensor &initial_state, const OptionalTensor &positions
 #define SCAN_ARGUMENTS u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, positions
 
 std::tuple<Tensor, Tensor> scan_cuda(SCAN_PARAMETERS) {

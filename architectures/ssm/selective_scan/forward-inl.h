@@ -1,5 +1,5 @@
-// Forward of the selective scan for one instruction set. One lane is one channel; the states of a block of channels stay in
-// registers over a chunk of steps, and each step broadcasts B and C. Two paths:
+// Forward of the selective scan for one instruction set. One lane is one channel; the states of a block of channels
+// stay in registers over a chunk of steps, and each step broadcasts B and C. Two paths:
 //   scan_block   L > kStepLimit: lanes over channels, time innermost
 //   step_block   short inputs (decoding): lanes over states, no transposition of A and of the state
 #if defined(HIPPODROME_SELECTIVE_SCAN_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -94,7 +94,8 @@ HWY_INLINE void prefetch_next_chunk(const Params<T>& p, const Block& block, int6
 
 // States [n0, n0 + kStates) over a chunk, held in registers; adds sum_n C h to y.
 template <int kStates, class T>
-HWY_INLINE void advance_states(const Params<T>& p, const Block& block, const Steps& steps, int64_t n0, ForwardScratch<T>& s) {
+HWY_INLINE void advance_states(const Params<T>& p, const Block& block, const Steps& steps, int64_t n0,
+                               ForwardScratch<T>& s) {
   const Tag<T> d;
   const T* B_rows = p.B.data + block.batch * p.B.batch + block.group * p.B.group + steps.begin * p.B.time + n0;
   const T* C_rows = p.C.data + block.batch * p.C.batch + block.group * p.C.group + steps.begin * p.C.time + n0;

@@ -1,22 +1,23 @@
 // Selective scan (S6, the recurrence of Mamba-1): parameters and equations. No LibTorch here.
 //
-// Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752), Algorithm 2.
-// Per batch row b, channel d (of group g = d / (channels / groups)), time t and state n:
+// Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752),
+// Algorithm 2. Per batch row b, channel d (of group g = d / (channels / groups)), time t and state n:
 //
 //   delta_t = softplus(delta_raw_t + delta_bias)      (softplus optional; the identity above 20)
 //   abar_t  = exp(delta_t A_n)                        (zero-order hold, eq. 4)
-//   h_t     = abar_t h_{t-1} + delta_t B_{t,n} u_t    (Euler for B, as every implementation does; the paper's eq. 4 has ZOH)
-//   y_t     = (sum_n C_{t,n} h_t + D u_t) silu(z_t)   (skip and gate optional)
+//   h_t     = abar_t h_{t-1} + delta_t B_{t,n} u_t    (Euler for B, as every implementation does; the paper's eq. 4 has
+//   ZOH) y_t     = (sum_n C_{t,n} h_t + D u_t) silu(z_t)   (skip and gate optional)
 //
 // Backward, with p_t = abar_t h_{t-1} always as this product (h_t - bbar_t cancels when the input dominates),
 // dy_t = dout_t silu(z_t), g_t = dy_t C_t + abar_{t+1} g_{t+1}, g_{L+1} seeded with the gradient of the last state:
 //
 //   du = D dy + delta sum_n g B        ddelta = sum_n g (B u + A p)     dA = sum_{b,t} g delta p     dh_0 = abar_1 g_1
 //   dB = sum_d g delta u               dC = sum_d dy h                  dD = sum dy u
-//   dz = dout y_ungated sigmoid(z) (1 + z (1 - sigmoid(z)))             ddelta_raw = ddelta sigmoid(delta_raw + delta_bias)
+//   dz = dout y_ungated sigmoid(z) (1 + z (1 - sigmoid(z)))             ddelta_raw = ddelta sigmoid(delta_raw +
+//   delta_bias)
 //
-// positions [B, L]: -1 is padding (output 0, state kept, gradients 0), 0 starts a sequence (state zeroed first), other values
-// continue. Null: every row is one run continuing from the initial state.
+// positions [B, L]: -1 is padding (output 0, state kept, gradients 0), 0 starts a sequence (state zeroed first), other
+// values continue. Null: every row is one run continuing from the initial state.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ namespace hippodrome::s6 {
 // Largest number of states per channel the kernels take.
 inline constexpr int64_t kMaxStates = 256;
 
-// Steps between two states kept for backward; backward recomputes the steps in between. 64 keeps the checkpoints at N / 64
-// of the size of u (a quarter at N = 16) and a chunk's working set within a 1 MiB level-2 cache.
+// Steps between two states kept for backward; backward recomputes the steps in between. 64 keeps the checkpoints at N /
+// 64 of the size of u (a quarter at N = 16) and a chunk's working set within a 1 MiB level-2 cache.
 inline constexpr int64_t kChunk = 64;
 
 // Channels whose dB and dC are summed before they are written: the partial sums take 2 N / 64 of the size of u.
@@ -62,32 +63,32 @@ struct Params {
   int64_t states = 0;
   bool delta_softplus = false;
 
-  Strided<const T> u;                    // [B, L, D]
-  Strided<const T> delta;                // [B, L, D]
-  Strided<const T> z;                    // [B, L, D] or null
-  const T* A = nullptr;                  // [D, N] contiguous
-  StridedGroups<T> B;                    // [B, G, L, N]
-  StridedGroups<T> C;                    // [B, G, L, N]
-  const T* D = nullptr;                  // [D] or null
-  const T* delta_bias = nullptr;         // [D] or null
-  const T* initial_state = nullptr;      // [B, D, N] contiguous or null (zeros)
-  const int64_t* positions = nullptr;    // [B, L] contiguous or null
+  Strided<const T> u;                  // [B, L, D]
+  Strided<const T> delta;              // [B, L, D]
+  Strided<const T> z;                  // [B, L, D] or null
+  const T* A = nullptr;                // [D, N] contiguous
+  StridedGroups<T> B;                  // [B, G, L, N]
+  StridedGroups<T> C;                  // [B, G, L, N]
+  const T* D = nullptr;                // [D] or null
+  const T* delta_bias = nullptr;       // [D] or null
+  const T* initial_state = nullptr;    // [B, D, N] contiguous or null (zeros)
+  const int64_t* positions = nullptr;  // [B, L] contiguous or null
 
-  T* y = nullptr;                        // [B, L, D] contiguous
-  T* last_state = nullptr;               // [B, D, N] contiguous
-  T* checkpoints = nullptr;              // [B, ceil(L / kChunk), N, D] contiguous or null: the state before each chunk
+  T* y = nullptr;            // [B, L, D] contiguous
+  T* last_state = nullptr;   // [B, D, N] contiguous
+  T* checkpoints = nullptr;  // [B, ceil(L / kChunk), N, D] contiguous or null: the state before each chunk
 };
 
 // Incoming and outgoing gradients. The outgoing ones are written, not added to.
 template <class T>
 struct Gradients {
-  Strided<const T> y;                    // [B, L, D] or null (zeros)
-  const T* last_state = nullptr;         // [B, D, N] contiguous or null (zeros)
+  Strided<const T> y;             // [B, L, D] or null (zeros)
+  const T* last_state = nullptr;  // [B, D, N] contiguous or null (zeros)
 
-  T* u = nullptr;                        // [B, L, D] contiguous, as are delta and z
+  T* u = nullptr;  // [B, L, D] contiguous, as are delta and z
   T* delta = nullptr;
-  T* z = nullptr;                        // null where there is no gate
-  T* initial_state = nullptr;            // [B, D, N] or null
+  T* z = nullptr;              // null where there is no gate
+  T* initial_state = nullptr;  // [B, D, N] or null
 
   // The reference writes the sums: A [D, N], B and C [B, L, G, N], D and delta_bias [D] (null where absent).
   // The fused kernel writes partial sums, to be added in order: A [B, N, D], B and C [B, G, superblocks, L, N], D and
@@ -104,8 +105,8 @@ inline int64_t superblocks(int64_t channels, int64_t groups) {
   return (channels / groups + kSuperblock - 1) / kSuperblock;
 }
 
-// The CPU kernels (cpu.cpp): Highway, instruction set chosen at run time. A pass is a number of independent work items; any
-// partition of them over threads gives the same bits. T is float or double.
+// The CPU kernels (cpu.cpp): Highway, instruction set chosen at run time. A pass is a number of independent work items;
+// any partition of them over threads gives the same bits. T is float or double.
 template <class T>
 int64_t forward_items(const Params<T>& params);
 template <class T>

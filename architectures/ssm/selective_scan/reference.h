@@ -1,6 +1,7 @@
-// Plain loops for the selective scan: the oracle of the tests and the kernel = "reference" path. Works on any scalar that has
-// + - * / and comparisons, conversion from double, and exp and log1p found by argument-dependent lookup, so that a counting
-// scalar counts the operations. Equations: op.h.
+// Plain loops for the selective scan: the oracle of the tests and the kernel = "reference" path. Works on any scalar
+// that has
+// + - * / and comparisons, conversion from double, and exp and log1p found by argument-dependent lookup, so that a
+// counting scalar counts the operations. Equations: op.h.
 #pragma once
 
 #include <cmath>
@@ -70,7 +71,8 @@ void selective_scan_reference(const Params<S>& p) {
   }
 }
 
-// Backward of one channel of one batch row. `states` holds h_0 ... h_L of that channel, `decays` holds abar_1 ... abar_L.
+// Backward of one channel of one batch row. `states` holds h_0 ... h_L of that channel, `decays` holds abar_1 ...
+// abar_L.
 template <class S>
 void selective_scan_reference_backward_channel(const Params<S>& p, const Gradients<S>& grad, int64_t b, int64_t d,
                                                std::vector<S>& states, std::vector<S>& decays) {
@@ -100,7 +102,8 @@ void selective_scan_reference_backward_channel(const Params<S>& p, const Gradien
   }
 
   std::vector<S> carry(N, S(0.0));  // abar_{t+1} g_{t+1}
-  for (int64_t n = 0; n < N && grad.last_state != nullptr; ++n) carry[n] = grad.last_state[(b * p.channels + d) * N + n];
+  for (int64_t n = 0; n < N && grad.last_state != nullptr; ++n)
+    carry[n] = grad.last_state[(b * p.channels + d) * N + n];
   for (int64_t t = L - 1; t >= 0; --t) {
     const int64_t i = (b * L + t) * p.channels + d;
     if (position(t) < 0) {

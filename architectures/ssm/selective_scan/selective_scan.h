@@ -8,25 +8,25 @@
 
 namespace hippodrome {
 
-// Arguments of the selective scan. Floating tensors may be float32, float64, bfloat16 or float16, with any strides; the fast layout
-// has the channels contiguous (u = transpose(1, 2) of a contiguous [B, L, D] tensor, B likewise of [B, L, N]). Work is done in
-// float64 when u is float64, else in float32.
+// Arguments of the selective scan. Floating tensors may be float32, float64, bfloat16 or float16, with any strides; the
+// fast layout has the channels contiguous (u = transpose(1, 2) of a contiguous [B, L, D] tensor, B likewise of [B, L,
+// N]). Work is done in float64 when u is float64, else in float32.
 struct SelectiveScanArguments {
-  at::Tensor u;                              // [B, D, L]
-  at::Tensor delta;                          // [B, D, L]
-  at::Tensor A;                              // [D, N], real, usually negative; N <= 256
-  at::Tensor B;                              // [B, N, L] or [B, G, N, L]; channel d uses group d / (D / G)
-  at::Tensor C;                              // as B
-  std::optional<at::Tensor> D;               // [D], the skip
-  std::optional<at::Tensor> z;               // [B, D, L], the gate
-  std::optional<at::Tensor> delta_bias;      // [D]
+  at::Tensor u;                          // [B, D, L]
+  at::Tensor delta;                      // [B, D, L]
+  at::Tensor A;                          // [D, N], real, usually negative; N <= 256
+  at::Tensor B;                          // [B, N, L] or [B, G, N, L]; channel d uses group d / (D / G)
+  at::Tensor C;                          // as B
+  std::optional<at::Tensor> D;           // [D], the skip
+  std::optional<at::Tensor> z;           // [B, D, L], the gate
+  std::optional<at::Tensor> delta_bias;  // [D]
   bool delta_softplus = false;
-  std::optional<at::Tensor> initial_state;   // [B, D, N]
-  std::optional<at::Tensor> positions;       // int64 [B, L]: -1 padding, 0 starts a sequence, other values continue
+  std::optional<at::Tensor> initial_state;  // [B, D, N]
+  std::optional<at::Tensor> positions;      // int64 [B, L]: -1 padding, 0 starts a sequence, other values continue
 };
 
-// Returns y [B, D, L] in u's dtype (channels contiguous) and the last state [B, D, N] in the working dtype. Differentiable once, in
-// every floating argument. Wrong shapes raise c10::Error.
+// Returns y [B, D, L] in u's dtype (channels contiguous) and the last state [B, D, N] in the working dtype.
+// Differentiable once, in every floating argument. Wrong shapes raise c10::Error.
 std::tuple<at::Tensor, at::Tensor> selective_scan(const SelectiveScanArguments& arguments);
 
 // The same by plain loops, forward and backward: slow, the oracle.

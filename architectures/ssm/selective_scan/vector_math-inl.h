@@ -1,6 +1,6 @@
-// exp, softplus and sigmoid for the selective-scan kernels, compiled once per instruction set (Highway). The step spends most of
-// its time in exp, so its polynomial is short: 2^r = 1 + r q(r) on |r| <= 1/2, q interpolated at Chebyshev nodes.
-// The form 1 + r q(r) is exact at 0 and its error vanishes with r, which keeps slowly decaying states
+// exp, softplus and sigmoid for the selective-scan kernels, compiled once per instruction set (Highway). The step
+// spends most of its time in exp, so its polynomial is short: 2^r = 1 + r q(r) on |r| <= 1/2, q interpolated at
+// Chebyshev nodes. The form 1 + r q(r) is exact at 0 and its error vanishes with r, which keeps slowly decaying states
 // (delta A near 0, error accumulating over 1 / |delta A| steps) as exact as the number format allows.
 
 // Highway's include guard: toggled per target.
@@ -27,29 +27,32 @@ struct Constants;
 template <>
 struct Constants<float> {
   // Maximum relative error 9e-9 (degree 6 in all; degree 5 would give 2e-7, too much once states accumulate it).
-  static constexpr float kExp2[] = {0.6931471880262288f,   0.24022650760568126f,  0.05550357114219078f,
+  static constexpr float kExp2[] = {0.6931471880262288f,   0.24022650760568126f,   0.05550357114219078f,
                                     0.009618082557277852f, 0.0013390863364671234f, 0.0001545316294512069f};
-  static constexpr float kAtanh[] = {0.3333333366026371f, 0.1999985316596486f, 0.14296178997151418f, 0.10853287900440187f,
-                                     0.11612164612011674f};
+  static constexpr float kAtanh[] = {0.3333333366026371f, 0.1999985316596486f, 0.14296178997151418f,
+                                     0.10853287900440187f, 0.11612164612011674f};
   static constexpr float kLowest = -126.0f, kHighest = 127.0f;
   static constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves round(x) in the low bits
   static constexpr int kMantissa = 23;
-  static constexpr float kLog2ELow = 1.925962991126617e-8f;  // log2 e - float(log2 e)
+  static constexpr float kLog2ELow = 1.925962991126617e-8f;                   // log2 e - float(log2 e)
+  static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // n * high is exact
 };
 template <>
 struct Constants<double> {
   // Maximum relative error 2e-17 (degree 11 in all).
-  static constexpr double kExp2[] = {0.6931471805599453,    0.24022650695910097,    0.0555041086648216,
-                                     0.009618129107606888,  0.0013333558146416936,  0.0001540353044173605,
-                                     1.525273382983612e-05, 1.321544258792169e-06,  1.0178062445845774e-07,
+  static constexpr double kExp2[] = {0.6931471805599453,    0.24022650695910097,   0.0555041086648216,
+                                     0.009618129107606888,  0.0013333558146416936, 0.0001540353044173605,
+                                     1.525273382983612e-05, 1.321544258792169e-06, 1.0178062445845774e-07,
                                      7.072585949269223e-09, 4.4549605981865186e-10};
-  static constexpr double kAtanh[] = {0.3333333333333333,  0.20000000000000007, 0.1428571428571097,  0.11111111111665993,
-                                      0.09090909043002827, 0.07692310126902081, 0.06666588474569089, 0.05883998883620518,
-                                      0.05240199617182637, 0.04971012448277368, 0.03167055425885123, 0.07615631309714492};
+  static constexpr double kAtanh[] = {0.3333333333333333,  0.20000000000000007, 0.1428571428571097,
+                                      0.11111111111665993, 0.09090909043002827, 0.07692310126902081,
+                                      0.06666588474569089, 0.05883998883620518, 0.05240199617182637,
+                                      0.04971012448277368, 0.03167055425885123, 0.07615631309714492};
   static constexpr double kLowest = -1022.0, kHighest = 1023.0;
   static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int kMantissa = 52;
   static constexpr double kLog2ELow = 2.035527374093103e-17;
+  static constexpr double kLn2High = 6.93147180369123816490e-01, kLn2Low = 1.90821492927058770002e-10;
 };
 
 // Horner: c[0] + x c[1] + ... ; written as a recursion so that it is straight-line code at every call.
@@ -105,8 +108,8 @@ HWY_INLINE V exp_of(D d, V x) {
   return scale(hn::MulAdd(horner_from<0>(d, r, C::kExp2), r, hn::Set(d, 1)), n);
 }
 #else
-// The power goes into the exponent bits. Exponents are clamped to normal numbers: exp saturates at 2^127 and at 2^-126 instead
-// of reaching infinity and zero. The order of Min and Max keeps a NaN.
+// The power goes into the exponent bits. Exponents are clamped to normal numbers: exp saturates at 2^127 and at 2^-126
+// instead of reaching infinity and zero. The order of Min and Max keeps a NaN.
 template <class D, class V>
 HWY_INLINE V scale_rounded(D d, V p, V rounded) {
   using C = Constants<hn::TFromD<D>>;
@@ -114,14 +117,18 @@ HWY_INLINE V scale_rounded(D d, V p, V rounded) {
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<C::kMantissa>(hn::BitCast(di, rounded))));
 }
 template <class D, class V>
-HWY_INLINE V clamp_exponent(D d, V x) {
-  using C = Constants<hn::TFromD<D>>;
-  return hn::Min(hn::Set(d, C::kHighest), hn::Max(hn::Set(d, C::kLowest), x));
+HWY_INLINE V clamp(D d, V x, hn::TFromD<D> low, hn::TFromD<D> high) {
+#if HWY_TARGET == HWY_SCALAR
+  x = hn::IfThenElse(hn::Lt(x, hn::Set(d, low)), hn::Set(d, low), x);
+  return hn::IfThenElse(hn::Gt(x, hn::Set(d, high)), hn::Set(d, high), x);
+#else
+  return hn::Min(hn::Set(d, high), hn::Max(hn::Set(d, low), x));
+#endif
 }
 template <class D, class V>
 HWY_INLINE V exp2_of(D d, V x) {
   using C = Constants<hn::TFromD<D>>;
-  x = clamp_exponent(d, x);
+  x = clamp(d, x, C::kLowest, C::kHighest);
   const V rounded = hn::Add(x, hn::Set(d, C::kRound));
   const V r = hn::Sub(x, hn::Sub(rounded, hn::Set(d, C::kRound)));
   return scale_rounded(d, hn::MulAdd(horner_from<0>(d, r, C::kExp2), r, hn::Set(d, 1)), rounded);
@@ -130,14 +137,13 @@ template <class D, class V>
 HWY_INLINE V exp_of(D d, V x) {
   using T = hn::TFromD<D>;
   using C = Constants<T>;
+  x = clamp(d, x, static_cast<T>(C::kLowest * kLn2), static_cast<T>(C::kHighest * kLn2));
   const V log2e = hn::Set(d, static_cast<T>(kLog2E));
-  const V product = hn::Mul(x, log2e);
-  const V clamped = clamp_exponent(d, product);
-  const V rounded = hn::Add(clamped, hn::Set(d, C::kRound));
+  const V rounded = hn::MulAdd(x, log2e, hn::Set(d, C::kRound));
   const V n = hn::Sub(rounded, hn::Set(d, C::kRound));
-  // Outside the clamp the exact remainder would leave the polynomial's range.
-  const V exact = hn::MulAdd(x, hn::Set(d, C::kLog2ELow), hn::MulSub(x, log2e, n));
-  const V r = hn::IfThenElse(hn::Eq(clamped, product), exact, hn::Sub(clamped, n));
+  // The remainder in two steps that are exact without a fused multiply-add, too.
+  const V remainder = hn::NegMulAdd(n, hn::Set(d, C::kLn2Low), hn::NegMulAdd(n, hn::Set(d, C::kLn2High), x));
+  const V r = hn::Mul(remainder, log2e);
   return scale_rounded(d, hn::MulAdd(horner_from<0>(d, r, C::kExp2), r, hn::Set(d, 1)), rounded);
 }
 #endif

@@ -1,18 +1,23 @@
-// What the CUDA kernel of the selective scan computes with, tested without a GPU: its arithmetic and its index arithmetic, and the two
-// together by walking blocks, threads and tiles as the kernel does.
+// What the CUDA kernel of the selective scan computes with, tested without a GPU: its arithmetic and its index
+// arithmetic, and the two together by walking blocks, threads and tiles as the kernel does.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <set>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "architectures/ssm/selective_scan/numerics.h"
 #include "architectures/ssm/selective_scan/op.h"
 #include "architectures/ssm/selective_scan/reference.h"
 
-namespace hippodrome::s6 {
+namespace hippodrome::selective_scan_cuda_test {
 namespace {
+
+using namespace s6;  // everything here is about it
 
 TEST(SelectiveScanCuda, ScalarFunctions) {
   for (double x = -40.0; x <= 40.0; x += 0.37) {
@@ -91,19 +96,22 @@ TEST(SelectiveScanCuda, WalkedOnTheCpuItIsTheScan) {
   for (const int64_t states : {5, 16, 100}) {
     const auto wave = [](int64_t size, double step, double shift) {
       std::vector<float> values(size);
-      for (int64_t i = 0; i < size; ++i) values[i] = static_cast<float>(std::sin(step * static_cast<double>(i)) + shift);
+      for (int64_t i = 0; i < size; ++i)
+        values[i] = static_cast<float>(std::sin(step * static_cast<double>(i)) + shift);
       return values;
     };
     const auto u = wave(batch * length * channels, 0.7, 0.0), delta = wave(batch * length * channels, 1.3, -1.0);
     const auto A = wave(channels * states, 0.9, -1.1);
-    const auto B = wave(batch * length * groups * states, 0.37, 0.0), C = wave(batch * length * groups * states, 0.53, 0.2);
+    const auto B = wave(batch * length * groups * states, 0.37, 0.0),
+               C = wave(batch * length * groups * states, 0.53, 0.2);
     std::vector<float> y(u.size()), state(batch * channels * states), want_y(y), want_state(state);
     Params<float> p;
     p.batch = batch, p.channels = channels, p.length = length, p.groups = groups, p.states = states;
     p.delta_softplus = true;
     p.u = {u.data(), length * channels, channels}, p.delta = {delta.data(), length * channels, channels};
     p.A = A.data();
-    p.B = {B.data(), length * groups * states, states, groups * states}, p.C = {C.data(), p.B.batch, p.B.group, p.B.time};
+    p.B = {B.data(), length * groups * states, states, groups * states},
+    p.C = {C.data(), p.B.batch, p.B.group, p.B.time};
     p.y = want_y.data(), p.last_state = want_state.data();
     selective_scan_reference(p);
     p.y = y.data(), p.last_state = state.data();
@@ -114,4 +122,4 @@ TEST(SelectiveScanCuda, WalkedOnTheCpuItIsTheScan) {
 }
 
 }  // namespace
-}  // namespace hippodrome::s6
+}  // namespace hippodrome::selective_scan_cuda_test

@@ -1,5 +1,5 @@
-// The selective scan: golden vector, fused against reference, gradients against differences, split, padding and packing,
-// determinism, dtypes, meta, and the errors of the elementary functions.
+// The selective scan: golden vector, fused against reference, gradients against differences, split, padding and
+// packing, determinism, dtypes, meta, and the errors of the elementary functions.
 #include "architectures/ssm/selective_scan/selective_scan.h"
 
 #include <ATen/Parallel.h>
@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -21,8 +22,9 @@
 
 #include "architectures/ssm/selective_scan/op.h"
 #include "architectures/ssm/selective_scan/reference.h"
+#include "hwy/targets.h"
 
-namespace hippodrome {
+namespace hippodrome::selective_scan_test {
 namespace {
 
 using at::Tensor;
@@ -131,8 +133,8 @@ double relative_error(const Tensor& got, const Tensor& want) {
 }
 
 std::string describe(const Shape& s, int options) {
-  return "L " + std::to_string(s.length) + " D " + std::to_string(s.channels) + " N " + std::to_string(s.states) + " G " +
-         std::to_string(s.groups) + " options " + std::to_string(options);
+  return "L " + std::to_string(s.length) + " D " + std::to_string(s.channels) + " N " + std::to_string(s.states) +
+         " G " + std::to_string(s.groups) + " options " + std::to_string(options);
 }
 
 void expect_close(const Results& got, const Results& want, double forward, double backward, const std::string& what) {
@@ -144,15 +146,16 @@ void expect_close(const Results& got, const Results& want, double forward, doubl
   }
 }
 
-// The house rule for float32: within 2x (forward) and 3x (backward) of the error of plain float32 loops, or a fixed floor.
-// Sums that cancel (a bias gradient of one channel) make the plain loops' error large, too.
+// The house rule for float32: within 2x (forward) and 3x (backward) of the error of plain float32 loops, or a fixed
+// floor. Sums that cancel (a bias gradient of one channel) make the plain loops' error large, too.
 void expect_float_as_good_as_plain(const Shape& s, int options, const Results& want) {
   const Arguments a = make_arguments(s, options, at::kFloat);
   const Results got = run(a, false), plain = run(a, true);
   const std::string what = describe(s, options) + " float";
   EXPECT_LE(relative_error(got.y, want.y), std::max(1e-6, 2 * relative_error(plain.y, want.y))) << what;
   EXPECT_LE(relative_error(got.last_state, want.last_state),
-            std::max(1e-6, 2 * relative_error(plain.last_state, want.last_state))) << what;
+            std::max(1e-6, 2 * relative_error(plain.last_state, want.last_state)))
+      << what;
   for (size_t i = 0; i < got.gradients.size(); ++i) {
     // The error of one or two sums is luck; of many, a root mean square.
     const double floor = want.gradients[i].numel() < 3 ? 2e-5 : 2e-6;
@@ -184,8 +187,10 @@ Arguments golden_arguments() {
 }
 
 TEST(SelectiveScan, GoldenVector) {
-  const Tensor y = at::tensor({-0.19706231, -0.02601515, -0.08655127, 0.20839193, -0.14568984, 0.04525545, -0.02458656,
-                               0.399284}, at::kDouble).view({1, 2, 4});
+  const Tensor y =
+      at::tensor({-0.19706231, -0.02601515, -0.08655127, 0.20839193, -0.14568984, 0.04525545, -0.02458656, 0.399284},
+                 at::kDouble)
+          .view({1, 2, 4});
   const Tensor h = at::tensor({0.06860249, 0.02646466, 0.07600866, 0.04933409}, at::kDouble).view({1, 2, 2});
   for (const bool reference : {false, true}) {
     const Results r = run(golden_arguments(), reference, false);
@@ -223,12 +228,44 @@ TEST(SelectiveScan, FusedEqualsReferenceOverOptionsAndGroups) {
 
 // More channels than a superblock, twice, so that partial sums of dB and dC are added; every number of states mod 4.
 TEST(SelectiveScan, ManyChannelsAndManyStates) {
-  for (const Shape s : {Shape{2, 2 * 150, 90, 7, 2}, Shape{1, 130, 70, 64, 1}, Shape{1, 3, 66, 256, 1}, Shape{1, 5, 3, 255, 1},
-                        Shape{3, 20, 2, 18, 2}}) {
+  for (const Shape s : {Shape{2, 2 * 150, 90, 7, 2}, Shape{1, 130, 70, 64, 1}, Shape{1, 3, 66, 256, 1},
+                        Shape{1, 5, 3, 255, 1}, Shape{3, 20, 2, 18, 2}}) {
     const Results want = run(make_arguments(s, kAll), true);
     expect_close(run(make_arguments(s, kAll), false), want, 1e-12, 1e-12, describe(s, kAll));
     expect_float_as_good_as_plain(s, kAll, want);
   }
+}
+
+// Runs `body` once per instruction set this machine and this build have, best first, then restores the choice.
+template <class Body>
+void for_each_instruction_set(const Body& body) {
+  std::vector<std::string> names;
+  for (int64_t rest = hwy::SupportedTargets(); rest != 0; rest &= rest - 1) {
+    hwy::SetSupportedTargetsForTest(rest & -rest);
+    hwy::GetChosenTarget().DeInit();
+    const std::string name = s6::instruction_set();  // one not compiled falls back to another
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      names.push_back(name);
+      SCOPED_TRACE(name);
+      body();
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().DeInit();
+  EXPECT_GE(names.size(), 1u);
+}
+
+TEST(SelectiveScan, EveryInstructionSet) {
+  for_each_instruction_set([] {
+    for (const Shape s :
+         {Shape{2, 6, 70, 7, 2}, Shape{1, 70, 66, 20, 1}, Shape{2, 33, 1, 18, 1}, Shape{1, 5, 3, 16, 1}}) {
+      const Results want = run(make_arguments(s, kAll), true);
+      expect_close(run(make_arguments(s, kAll), false), want, 1e-12, 1e-12, describe(s, kAll));
+      expect_float_as_good_as_plain(s, kAll, want);
+      expect_close(run(make_arguments(s, kAll), false, false), {want.y, want.last_state, {}}, 1e-12, 1e-12,
+                   "inference");
+    }
+  });
 }
 
 // The accuracy target at a realistic width: step sizes from 0.001 to 0.1, A = -(1 ... N).
@@ -301,7 +338,8 @@ TEST(SelectiveScan, EveryCutEqualsTheWhole) {
       const auto [y2, last_state] = selective_scan(second);
       const Tensor y = at::cat({y1, y2}, 2);
       const Tensor dy = transposed({s.batch, s.length, s.channels}, 20), dlast = uniform(last_state.sizes(), 21);
-      const Results cut_results{y.detach(), last_state.detach(), torch::autograd::grad({y, last_state}, inputs, {dy, dlast})};
+      const Results cut_results{y.detach(), last_state.detach(),
+                                torch::autograd::grad({y, last_state}, inputs, {dy, dlast})};
       expect_close(cut_results, whole, 1e-13, 1e-13, "cut at " + std::to_string(cut));
     }
   }
@@ -529,14 +567,16 @@ double worst_relative_error(s6::Function function, double low, double high, doub
 double softplus(double x) { return x > 20.0 ? x : std::log1p(std::exp(x)); }
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
-TEST(SelectiveScanMath, Exponential) {
+void check_exponential() {
   // One reduced range: polynomial and rounding, at most 1.2 units in the last place (6e-8 is half a unit).
   EXPECT_LE(worst_relative_error<float>(s6::Function::kExp2, -0.5, 0.5, [](double x) { return std::exp2(x); }), 1.0e-7);
   EXPECT_LE(worst_relative_error<double>(s6::Function::kExp2, -0.5, 0.5, [](double x) { return std::exp2(x); }), 3e-16);
   // All of them: every power of two that is a normal number.
-  EXPECT_LE(worst_relative_error<float>(s6::Function::kExp2, -125.0, 127.0, [](double x) { return std::exp2(x); }), 1.0e-7);
+  EXPECT_LE(worst_relative_error<float>(s6::Function::kExp2, -125.0, 127.0, [](double x) { return std::exp2(x); }),
+            1.0e-7);
   EXPECT_LE(worst_relative_error<float>(s6::Function::kExp, -87.0, 88.0, [](double x) { return std::exp(x); }), 1.5e-7);
-  EXPECT_LE(worst_relative_error<double>(s6::Function::kExp, -700.0, 700.0, [](double x) { return std::exp(x); }), 4e-16);
+  EXPECT_LE(worst_relative_error<double>(s6::Function::kExp, -700.0, 700.0, [](double x) { return std::exp(x); }),
+            4e-16);
   // Near zero, where the error of a slowly decaying state would accumulate: the decay itself, 1 - e^x, is right.
   std::vector<float> x, result(1000);
   for (int i = 0; i < 1000; ++i) x.push_back(-1e-6f * static_cast<float>(i));
@@ -545,7 +585,9 @@ TEST(SelectiveScanMath, Exponential) {
   for (int i = 0; i < 1000; ++i) EXPECT_NEAR(result[i], std::exp2(static_cast<double>(x[i])), 3.1e-8);
 }
 
-TEST(SelectiveScanMath, ExtremesAndNaN) {
+TEST(SelectiveScanMath, Exponential) { for_each_instruction_set(check_exponential); }
+
+void check_extremes_and_nan() {
   const float infinity = std::numeric_limits<float>::infinity();
   const std::vector<float> x = {-infinity, -200.0f, 200.0f, infinity, std::numeric_limits<float>::quiet_NaN()};
   std::vector<float> result(x.size());
@@ -566,7 +608,9 @@ TEST(SelectiveScanMath, ExtremesAndNaN) {
   EXPECT_TRUE(std::isnan(result[4]));
 }
 
-TEST(SelectiveScanMath, SoftplusAndSigmoid) {
+TEST(SelectiveScanMath, ExtremesAndNaN) { for_each_instruction_set(check_extremes_and_nan); }
+
+void check_softplus_and_sigmoid() {
   EXPECT_LE(worst_relative_error<float>(s6::Function::kSoftplus, -80.0, 40.0, softplus), 3e-7);
   EXPECT_LE(worst_relative_error<double>(s6::Function::kSoftplus, -600.0, 40.0, softplus), 8e-16);
   EXPECT_LE(worst_relative_error<float>(s6::Function::kSigmoid, -80.0, 40.0, sigmoid), 3e-7);
@@ -577,6 +621,8 @@ TEST(SelectiveScanMath, SoftplusAndSigmoid) {
   s6::apply(s6::Function::kSoftplus, &x, &y, 1);
   EXPECT_EQ(y, x);
 }
+
+TEST(SelectiveScanMath, SoftplusAndSigmoid) { for_each_instruction_set(check_softplus_and_sigmoid); }
 
 // A scalar that counts: the plain loops must accept it, for the declared cost of the layer.
 struct Counted {
@@ -595,7 +641,8 @@ struct Counted {
 
 TEST(SelectiveScan, ReferenceCountsOperations) {
   const int64_t D = 3, L = 5, N = 4;
-  std::vector<Counted> u(D * L, 0.5), delta(D * L, 0.1), A(D * N, -1.0), B(L * N, 0.3), C(L * N, 0.7), y(D * L), h(D * N);
+  std::vector<Counted> u(D * L, 0.5), delta(D * L, 0.1), A(D * N, -1.0), B(L * N, 0.3), C(L * N, 0.7), y(D * L),
+      h(D * N);
   s6::Params<Counted> p;
   p.batch = 1, p.channels = D, p.length = L, p.states = N;
   p.u = {u.data(), D * L, D}, p.delta = {delta.data(), D * L, D};
@@ -606,11 +653,12 @@ TEST(SelectiveScan, ReferenceCountsOperations) {
   EXPECT_EQ(Counted::operations, D * L * (1 + 7 * N));  // delta u; delta A, exp, abar h, + , B, C h, +
   std::vector<Counted> dy(D * L, 1.0), du(D * L), ddelta(D * L), dA(D * N), dB(L * N), dC(L * N);
   s6::Gradients<Counted> g;
-  g.y = {dy.data(), D * L, D}, g.u = du.data(), g.delta = ddelta.data(), g.A = dA.data(), g.B = dB.data(), g.C = dC.data();
+  g.y = {dy.data(), D * L, D}, g.u = du.data(), g.delta = ddelta.data(), g.A = dA.data(), g.B = dB.data(),
+  g.C = dC.data();
   Counted::operations = 0;
   s6::selective_scan_reference_backward(p, g);
   EXPECT_GT(Counted::operations, D * L * 20 * N);
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::selective_scan_test
