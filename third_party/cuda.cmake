@@ -1,5 +1,13 @@
 # libhippodrome_cuda.so: the CUDA kernels, loaded at run time where a GPU is present. One binary serves both kinds of machine.
 # The .cu files hold no LibTorch headers (they would be parsed twice, at 12 s a file); cuda_op.cpp files bind them to LibTorch.
+
+# The bindings match the pattern by which libhippodrome finds its sources, but belong to this library.
+if(TARGET hippodrome)
+  get_target_property(hippodrome_sources hippodrome SOURCES)
+  list(FILTER hippodrome_sources EXCLUDE REGEX "/cuda_op\\.cpp$")
+  set_target_properties(hippodrome PROPERTIES SOURCES "${hippodrome_sources}")
+endif()
+
 if(HIPPODROME_CUDA STREQUAL "OFF")
   return()
 endif()
@@ -24,15 +32,17 @@ enable_language(CUDA)
 # The CUDA runtime is the one LibTorch brings, so that a process has one. It is linked by path below.
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)
 
-file(GLOB cuda_runtime ${HIPPODROME_TORCH}/../nvidia/*/lib/libcudart.so.*)
-if(NOT cuda_runtime)
-  find_library(cuda_runtime cudart HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} REQUIRED)
+file(GLOB cuda_runtime ${torch_folder}/../nvidia/*/lib/libcudart.so.*)
+if(cuda_runtime)
+  list(GET cuda_runtime 0 cuda_runtime)
+else()
+  find_library(HIPPODROME_CUDA_RUNTIME cudart HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} REQUIRED)
+  set(cuda_runtime ${HIPPODROME_CUDA_RUNTIME})
 endif()
-list(GET cuda_runtime 0 cuda_runtime)
 get_filename_component(cuda_runtime_folder ${cuda_runtime} DIRECTORY)
 foreach(name torch_cuda c10_cuda)
   add_library(torch::${name} SHARED IMPORTED)
-  set_target_properties(torch::${name} PROPERTIES IMPORTED_LOCATION ${HIPPODROME_TORCH}/lib/lib${name}.so)
+  set_target_properties(torch::${name} PROPERTIES IMPORTED_LOCATION ${torch_folder}/lib/lib${name}.so)
 endforeach()
 
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu ${PROJECT_SOURCE_DIR}/architectures/cuda_op.cpp)
@@ -51,4 +61,4 @@ target_link_options(hippodrome_cuda PRIVATE LINKER:--allow-shlib-undefined)
 target_link_libraries(hippodrome_cuda PRIVATE
   hippodrome_flags torch::cpu torch::c10
   -Wl,--no-as-needed torch::torch_cuda torch::c10_cuda -Wl,--as-needed ${cuda_runtime})
-set_target_properties(hippodrome_cuda PROPERTIES BUILD_RPATH "${HIPPODROME_TORCH}/lib;${cuda_runtime_folder}")
+set_target_properties(hippodrome_cuda PROPERTIES BUILD_RPATH "${torch_folder}/lib;${cuda_runtime_folder}")

@@ -36,7 +36,8 @@ int64_t updates(const Params<T>& p) {
   return p.batch * p.channels * p.length * p.states;
 }
 
-// ---- forward -----------------------------------------------------------------------------------------------------------
+// ---- forward
+// -----------------------------------------------------------------------------------------------------------
 
 template <class T>
 Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep) {
@@ -63,7 +64,8 @@ Outputs forward_cpu(const Arguments& arguments, bool reference, bool keep) {
 
 Outputs forward_meta(const Arguments& arguments, bool keep) {
   check_arguments(arguments);
-  const c10::SymInt batch = arguments.u.sym_size(0), channels = arguments.u.sym_size(1), length = arguments.u.sym_size(2);
+  const c10::SymInt batch = arguments.u.sym_size(0), channels = arguments.u.sym_size(1),
+                    length = arguments.u.sym_size(2);
   const c10::SymInt states = arguments.A.sym_size(1);
   const auto options = arguments.u.options().dtype(working_dtype(arguments.u.scalar_type()));
   const c10::SymInt kept = keep ? (length + (kChunk - 1)) / kChunk : c10::SymInt(0);
@@ -72,7 +74,8 @@ Outputs forward_meta(const Arguments& arguments, bool keep) {
           at::empty_symint({batch, kept, states, channels}, options)};
 }
 
-// ---- backward ----------------------------------------------------------------------------------------------------------
+// ---- backward
+// ----------------------------------------------------------------------------------------------------------
 
 // Adds the superblocks' partial sums in order: [B, G, superblocks, L, N] -> [B, L, G, N].
 template <class T>
@@ -149,7 +152,8 @@ InputGradients backward_cpu_as(const OptionalTensor& grad_y, const OptionalTenso
   if (reference) {
     selective_scan_reference_backward(p, g);
   } else if (p.batch * p.length > 0) {
-    TORCH_CHECK(checkpoints.has_value(), "_selective_scan_backward needs the checkpoints that _selective_scan_forward returned");
+    TORCH_CHECK(checkpoints.has_value(),
+                "_selective_scan_backward needs the checkpoints that _selective_scan_forward returned");
     kept = checkpoints->to(c10::CppTypeToScalarType<T>::value).contiguous();
     TORCH_CHECK(kept.numel() == p.batch * chunks(p.length) * p.states * p.channels,
                 "_selective_scan_backward: checkpoints do not have the size that _selective_scan_forward returned");
@@ -157,14 +161,16 @@ InputGradients backward_cpu_as(const OptionalTensor& grad_y, const OptionalTenso
     run_fused_backward(p, g);
   } else {
     out.A.zero_(), out.D.zero_(), out.delta_bias.zero_();
-    if (out.initial_state.numel() > 0 && grad_last_state.has_value()) out.initial_state.copy_(*grad_last_state);
-    else out.initial_state.zero_();
+    if (out.initial_state.numel() > 0 && grad_last_state.has_value())
+      out.initial_state.copy_(*grad_last_state);
+    else
+      out.initial_state.zero_();
   }
   return cast_to_inputs(out, arguments);
 }
 
-InputGradients backward_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, const Arguments& arguments,
-                            const OptionalTensor& checkpoints, bool reference) {
+InputGradients backward_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
+                            const Arguments& arguments, const OptionalTensor& checkpoints, bool reference) {
   check_arguments(arguments);
   return arguments.u.scalar_type() == at::kDouble
              ? backward_cpu_as<double>(grad_y, grad_last_state, arguments, checkpoints, reference)
@@ -187,21 +193,28 @@ InputGradients backward_meta(const Arguments& arguments) {
   const auto same = [&](const OptionalTensor& like) {
     return like.has_value() ? at::empty_symint(like->sym_sizes(), like->options()) : none;
   };
-  return {channels_last(arguments.u), channels_last(arguments.delta), same(arguments.A), states_last(arguments.B),
-          states_last(arguments.C), same(arguments.D), arguments.z.has_value() ? channels_last(*arguments.z) : none,
-          same(arguments.delta_bias), same(arguments.initial_state)};
+  return {channels_last(arguments.u),
+          channels_last(arguments.delta),
+          same(arguments.A),
+          states_last(arguments.B),
+          states_last(arguments.C),
+          same(arguments.D),
+          arguments.z.has_value() ? channels_last(*arguments.z) : none,
+          same(arguments.delta_bias),
+          same(arguments.initial_state)};
 }
 
-// ---- adapters from the dispatcher's long argument lists ------------------------------------------------------------------
+// ---- adapters from the dispatcher's long argument lists
+// ------------------------------------------------------------------
 
 using YAndState = std::tuple<Tensor, Tensor>;
 using YStateAndCheckpoints = std::tuple<Tensor, Tensor, Tensor>;
 using NineTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-#define SCAN_PARAMETERS                                                                                                 \
-  const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D,      \
-      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus, const OptionalTensor &initial_state, \
-      const OptionalTensor &positions
+#define SCAN_PARAMETERS                                                                                             \
+  const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
+      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus,                               \
+      const OptionalTensor &initial_state, const OptionalTensor &positions
 #define SCAN_ARGUMENTS u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, positions
 
 NineTensors tuple_of(const InputGradients& g) {
@@ -234,7 +247,8 @@ NineTensors gradients_meta(const OptionalTensor&, const OptionalTensor&, SCAN_PA
   return tuple_of(backward_meta({SCAN_ARGUMENTS}));
 }
 
-// ---- calls through the dispatcher ----------------------------------------------------------------------------------------
+// ---- calls through the dispatcher
+// ----------------------------------------------------------------------------------------
 
 template <class Signature>
 c10::TypedOperatorHandle<Signature> find_op(const char* name) {
@@ -243,8 +257,8 @@ c10::TypedOperatorHandle<Signature> find_op(const char* name) {
 
 using ScanSignature = YAndState(SCAN_PARAMETERS);
 using KeptSignature = YStateAndCheckpoints(SCAN_PARAMETERS);
-using BackwardSignature = NineTensors(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, SCAN_PARAMETERS,
-                                      const OptionalTensor& checkpoints);
+using BackwardSignature = NineTensors(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
+                                      SCAN_PARAMETERS, const OptionalTensor& checkpoints);
 
 YAndState call_scan(bool reference, SCAN_PARAMETERS) {
   static const auto fused_op = find_op<ScanSignature>("hippodrome::selective_scan");
@@ -252,14 +266,15 @@ YAndState call_scan(bool reference, SCAN_PARAMETERS) {
   return (reference ? reference_op : fused_op).call(SCAN_ARGUMENTS);
 }
 
-NineTensors call_backward(bool reference, const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, SCAN_PARAMETERS,
-                          const OptionalTensor& checkpoints) {
+NineTensors call_backward(bool reference, const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
+                          SCAN_PARAMETERS, const OptionalTensor& checkpoints) {
   static const auto fused_op = find_op<BackwardSignature>("hippodrome::_selective_scan_backward");
   static const auto reference_op = find_op<BackwardSignature>("hippodrome::_selective_scan_reference_backward");
   return (reference ? reference_op : fused_op).call(grad_y, grad_last_state, SCAN_ARGUMENTS, checkpoints);
 }
 
-// ---- autograd ------------------------------------------------------------------------------------------------------------
+// ---- autograd
+// ------------------------------------------------------------------------------------------------------------
 
 OptionalTensor optional_of(const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; }
 
@@ -285,13 +300,24 @@ struct ScanFunction : torch::autograd::Function<ScanFunction<kReference>> {
   static variable_list backward(AutogradContext* context, variable_list grad) {
     if (!grad[0].defined() && !grad[1].defined()) return variable_list(11);
     const variable_list s = context->get_saved_variables();
-    const auto [u, delta, A, B, C, D, z, delta_bias, initial_state] =
-        call_backward(kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4], optional_of(s[5]),
-                      optional_of(s[6]), optional_of(s[7]), context->saved_data["delta_softplus"].toBool(),
-                      optional_of(s[8]), optional_of(s[9]), optional_of(s[10]));
-    const auto if_given = [](const Tensor& input, const Tensor& gradient) { return input.defined() ? gradient : Tensor(); };
-    return {u, delta, A, B, C, if_given(s[5], D), if_given(s[6], z), if_given(s[7], delta_bias), Tensor(),
-            if_given(s[8], initial_state), Tensor()};
+    const auto [u, delta, A, B, C, D, z, delta_bias, initial_state] = call_backward(
+        kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4], optional_of(s[5]),
+        optional_of(s[6]), optional_of(s[7]), context->saved_data["delta_softplus"].toBool(), optional_of(s[8]),
+        optional_of(s[9]), optional_of(s[10]));
+    const auto if_given = [](const Tensor& input, const Tensor& gradient) {
+      return input.defined() ? gradient : Tensor();
+    };
+    return {u,
+            delta,
+            A,
+            B,
+            C,
+            if_given(s[5], D),
+            if_given(s[6], z),
+            if_given(s[7], delta_bias),
+            Tensor(),
+            if_given(s[8], initial_state),
+            Tensor()};
   }
 };
 
@@ -300,9 +326,10 @@ bool needs_gradient(const OptionalTensor& t) { return t.has_value() && needs_gra
 
 template <bool kReference>
 YAndState scan_autograd(SCAN_PARAMETERS) {
-  const bool needed = at::GradMode::is_enabled() &&
-                      (needs_gradient(u) || needs_gradient(delta) || needs_gradient(A) || needs_gradient(B) || needs_gradient(C) ||
-                       needs_gradient(D) || needs_gradient(z) || needs_gradient(delta_bias) || needs_gradient(initial_state));
+  const bool needed =
+      at::GradMode::is_enabled() &&
+      (needs_gradient(u) || needs_gradient(delta) || needs_gradient(A) || needs_gradient(B) || needs_gradient(C) ||
+       needs_gradient(D) || needs_gradient(z) || needs_gradient(delta_bias) || needs_gradient(initial_state));
   if (!needed) {
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_scan(kReference, SCAN_ARGUMENTS);
@@ -312,7 +339,8 @@ YAndState scan_autograd(SCAN_PARAMETERS) {
 }
 
 constexpr char kOnce[] =
-    " can be differentiated once only: its backward has no derivative. Call backward without create_graph=true, or differentiate "
+    " can be differentiated once only: its backward has no derivative. Call backward without create_graph=true, or "
+    "differentiate "
     "selective_scan itself";
 
 // Runs below autograd and hangs an error on the result, for what has no derivative of its own.
@@ -351,12 +379,12 @@ YStateAndCheckpoints kept_autograd(SCAN_PARAMETERS) {
   return {out[0], out[1], out[2]};
 }
 
-#define SCAN_SCHEMA                                                                                                      \
-  "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? delta_bias=None, "       \
+#define SCAN_SCHEMA                                                                                                 \
+  "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? delta_bias=None, " \
   "bool delta_softplus=False, Tensor? initial_state=None, Tensor? positions=None"
-#define BACKWARD_SCHEMA                                                                                                  \
-  "(Tensor? grad_y, Tensor? grad_last_state, " SCAN_SCHEMA                                                               \
-  ", Tensor? checkpoints=None) -> (Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, "            \
+#define BACKWARD_SCHEMA                                                                                        \
+  "(Tensor? grad_y, Tensor? grad_last_state, " SCAN_SCHEMA                                                     \
+  ", Tensor? checkpoints=None) -> (Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, " \
   "Tensor delta_bias, Tensor initial_state)"
 
 TORCH_LIBRARY_FRAGMENT(hippodrome, m) {

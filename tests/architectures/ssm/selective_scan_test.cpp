@@ -1,5 +1,5 @@
 // The selective scan: golden vector, fused against reference, gradients against differences, split, padding and
-// packing, determinism, dtypes, meta, and the errors of the elementary functions.
+// packing, determinism, dtypes and meta.
 #include "architectures/ssm/selective_scan/selective_scan.h"
 
 #include <ATen/Parallel.h>
@@ -22,129 +22,10 @@
 
 #include "architectures/ssm/selective_scan/op.h"
 #include "architectures/ssm/selective_scan/reference.h"
-#include "hwy/targets.h"
+#include "tests/architectures/ssm/selective_scan_cases.h"
 
 namespace hippodrome::selective_scan_test {
 namespace {
-
-using at::Tensor;
-using Arguments = SelectiveScanArguments;
-using torch::autograd::variable_list;
-
-// Uniform in [low, high), the same for the same seed.
-Tensor uniform(at::IntArrayRef sizes, uint64_t seed, double low = -1.0, double high = 1.0) {
-  Tensor t = at::empty(sizes, at::kDouble);
-  double* data = t.mutable_data_ptr<double>();
-  uint64_t x = seed * 0x9E3779B97F4A7C15u + 1;
-  for (int64_t i = 0; i < t.numel(); ++i) {
-    x = x * 6364136223846793005u + 1442695040888963407u;
-    data[i] = low + (high - low) * static_cast<double>(x >> 11) * 0x1p-53;
-  }
-  return t;
-}
-
-struct Shape {
-  int64_t batch = 2, channels = 3, length = 5, states = 4, groups = 1;
-};
-
-enum Option { kPlain = 0, kSkip = 1, kGate = 2, kBias = 4, kSoftplus = 8, kState = 16, kPositions = 32, kAll = 63 };
-
-// Padding at both ends of the rows and inside, and sequences that start in mid-chunk.
-Tensor awkward_positions(int64_t batch, int64_t length) {
-  Tensor positions = at::empty({batch, length}, at::kLong);
-  for (int64_t b = 0; b < batch; ++b) {
-    int64_t position = b + 1;  // row 0 continues from the initial state
-    for (int64_t t = 0; t < length; ++t) {
-      if ((t * 7 + b * 3) % 29 == 11) position = 0;
-      const bool padding = (t * 5 + b) % 13 == 4 || (b == 1 && t < 2);
-      positions[b][t] = padding ? -1 : position++;
-    }
-  }
-  return positions;
-}
-
-// Channels contiguous, the layout of the fast path.
-Tensor transposed(at::IntArrayRef batch_length_channels, uint64_t seed, double low = -1.0, double high = 1.0) {
-  return uniform(batch_length_channels, seed, low, high).transpose(1, 2);
-}
-
-Arguments make_arguments(const Shape& s, int options, at::ScalarType dtype = at::kDouble) {
-  Arguments a;
-  a.u = transposed({s.batch, s.length, s.channels}, 1);
-  const bool softplus = options & kSoftplus;
-  a.delta = transposed({s.batch, s.length, s.channels}, 2, softplus ? -3.0 : 0.01, softplus ? 1.0 : 0.4);
-  a.A = uniform({s.channels, s.states}, 3, -2.0, -0.05);
-  if (s.groups == 1) {
-    a.B = transposed({s.batch, s.length, s.states}, 4);
-    a.C = transposed({s.batch, s.length, s.states}, 5);
-  } else {
-    a.B = uniform({s.batch, s.length, s.groups, s.states}, 4).permute({0, 2, 3, 1});
-    a.C = uniform({s.batch, s.length, s.groups, s.states}, 5).permute({0, 2, 3, 1});
-  }
-  if (options & kSkip) a.D = uniform({s.channels}, 6);
-  if (options & kGate) a.z = transposed({s.batch, s.length, s.channels}, 7, -3.0, 3.0);
-  if (options & kBias) a.delta_bias = uniform({s.channels}, 8, 0.0, 0.2);
-  a.delta_softplus = softplus;
-  if (options & kState) a.initial_state = uniform({s.batch, s.channels, s.states}, 9);
-  if (options & kPositions) a.positions = awkward_positions(s.batch, s.length);
-  for (Tensor* t : {&a.u, &a.delta, &a.A, &a.B, &a.C}) *t = t->to(dtype);
-  for (auto* t : {&a.D, &a.z, &a.delta_bias, &a.initial_state}) {
-    if (t->has_value()) *t = (*t)->to(dtype);
-  }
-  return a;
-}
-
-std::vector<Tensor*> floating_inputs(Arguments& a) {
-  std::vector<Tensor*> inputs = {&a.u, &a.delta, &a.A, &a.B, &a.C};
-  for (auto* t : {&a.D, &a.z, &a.delta_bias, &a.initial_state}) {
-    if (t->has_value()) inputs.push_back(&**t);
-  }
-  return inputs;
-}
-
-struct Results {
-  Tensor y, last_state;
-  variable_list gradients;  // in the order of floating_inputs
-};
-
-// Forward and backward with fixed weights on y and on the last state.
-Results run(Arguments a, bool reference, bool gradients = true) {
-  variable_list inputs;
-  for (Tensor* t : floating_inputs(a)) {
-    *t = t->detach().set_requires_grad(gradients);
-    inputs.push_back(*t);
-  }
-  const auto [y, last_state] = reference ? selective_scan_reference(a) : selective_scan(a);
-  Results r{y.detach(), last_state.detach(), {}};
-  if (!gradients) return r;
-  const Tensor dy = transposed({y.size(0), y.size(2), y.size(1)}, 20).to(y.scalar_type());
-  const Tensor dlast = uniform(last_state.sizes(), 21).to(last_state.scalar_type());
-  r.gradients = torch::autograd::grad({y, last_state}, inputs, {dy, dlast});
-  return r;
-}
-
-double rms(const Tensor& t) { return t.numel() == 0 ? 0.0 : t.to(at::kDouble).pow(2).mean().sqrt().item<double>(); }
-
-// Root mean square of the difference over that of `want`.
-double relative_error(const Tensor& got, const Tensor& want) {
-  EXPECT_EQ(got.sizes(), want.sizes());
-  const double error = rms(got.to(at::kDouble) - want.to(at::kDouble));
-  return error == 0.0 ? 0.0 : error / std::max(rms(want), 1e-30);
-}
-
-std::string describe(const Shape& s, int options) {
-  return "L " + std::to_string(s.length) + " D " + std::to_string(s.channels) + " N " + std::to_string(s.states) +
-         " G " + std::to_string(s.groups) + " options " + std::to_string(options);
-}
-
-void expect_close(const Results& got, const Results& want, double forward, double backward, const std::string& what) {
-  EXPECT_LE(relative_error(got.y, want.y), forward) << what;
-  EXPECT_LE(relative_error(got.last_state, want.last_state), forward) << what;
-  ASSERT_EQ(got.gradients.size(), want.gradients.size());
-  for (size_t i = 0; i < got.gradients.size(); ++i) {
-    EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), backward) << what << ", gradient " << i;
-  }
-}
 
 // The house rule for float32: within 2x (forward) and 3x (backward) of the error of plain float32 loops, or a fixed
 // floor. Sums that cancel (a bias gradient of one channel) make the plain loops' error large, too.
@@ -234,25 +115,6 @@ TEST(SelectiveScan, ManyChannelsAndManyStates) {
     expect_close(run(make_arguments(s, kAll), false), want, 1e-12, 1e-12, describe(s, kAll));
     expect_float_as_good_as_plain(s, kAll, want);
   }
-}
-
-// Runs `body` once per instruction set this machine and this build have, best first, then restores the choice.
-template <class Body>
-void for_each_instruction_set(const Body& body) {
-  std::vector<std::string> names;
-  for (int64_t rest = hwy::SupportedTargets(); rest != 0; rest &= rest - 1) {
-    hwy::SetSupportedTargetsForTest(rest & -rest);
-    hwy::GetChosenTarget().DeInit();
-    const std::string name = s6::instruction_set();  // one not compiled falls back to another
-    if (std::find(names.begin(), names.end(), name) == names.end()) {
-      names.push_back(name);
-      SCOPED_TRACE(name);
-      body();
-    }
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
-  EXPECT_GE(names.size(), 1u);
 }
 
 TEST(SelectiveScan, EveryInstructionSet) {
@@ -548,81 +410,6 @@ TEST(SelectiveScan, WrongShapesAreNamed) {
   a.delta = a.delta.slice(1, 1);
   EXPECT_NE(message(a).find("delta must have the shape of u"), std::string::npos) << message(a);
 }
-
-// The vectorised functions on their own, over the whole range that matters: the scan's error is theirs, accumulated.
-template <class T>
-double worst_relative_error(s6::Function function, double low, double high, double (*exact)(double)) {
-  const int64_t count = 200003;
-  std::vector<T> x(count), result(count);
-  for (int64_t i = 0; i < count; ++i) x[i] = static_cast<T>(low + (high - low) * i / (count - 1));
-  s6::apply(function, x.data(), result.data(), count);
-  double worst = 0.0;
-  for (int64_t i = 0; i < count; ++i) {
-    const double want = exact(static_cast<double>(x[i]));
-    worst = std::max(worst, std::abs(static_cast<double>(result[i]) - want) / want);
-  }
-  return worst;
-}
-
-double softplus(double x) { return x > 20.0 ? x : std::log1p(std::exp(x)); }
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-void check_exponential() {
-  // One reduced range: polynomial and rounding, at most 1.2 units in the last place (6e-8 is half a unit).
-  EXPECT_LE(worst_relative_error<float>(s6::Function::kExp2, -0.5, 0.5, [](double x) { return std::exp2(x); }), 1.0e-7);
-  EXPECT_LE(worst_relative_error<double>(s6::Function::kExp2, -0.5, 0.5, [](double x) { return std::exp2(x); }), 3e-16);
-  // All of them: every power of two that is a normal number.
-  EXPECT_LE(worst_relative_error<float>(s6::Function::kExp2, -125.0, 127.0, [](double x) { return std::exp2(x); }),
-            1.0e-7);
-  EXPECT_LE(worst_relative_error<float>(s6::Function::kExp, -87.0, 88.0, [](double x) { return std::exp(x); }), 1.5e-7);
-  EXPECT_LE(worst_relative_error<double>(s6::Function::kExp, -700.0, 700.0, [](double x) { return std::exp(x); }),
-            4e-16);
-  // Near zero, where the error of a slowly decaying state would accumulate: the decay itself, 1 - e^x, is right.
-  std::vector<float> x, result(1000);
-  for (int i = 0; i < 1000; ++i) x.push_back(-1e-6f * static_cast<float>(i));
-  s6::apply(s6::Function::kExp2, x.data(), result.data(), 1000);
-  EXPECT_EQ(result[0], 1.0f);
-  for (int i = 0; i < 1000; ++i) EXPECT_NEAR(result[i], std::exp2(static_cast<double>(x[i])), 3.1e-8);
-}
-
-TEST(SelectiveScanMath, Exponential) { for_each_instruction_set(check_exponential); }
-
-void check_extremes_and_nan() {
-  const float infinity = std::numeric_limits<float>::infinity();
-  const std::vector<float> x = {-infinity, -200.0f, 200.0f, infinity, std::numeric_limits<float>::quiet_NaN()};
-  std::vector<float> result(x.size());
-  s6::apply(s6::Function::kExp, x.data(), result.data(), 5);
-  EXPECT_LE(result[0], 2e-38f);
-  EXPECT_LE(result[1], 2e-38f);
-  EXPECT_GE(result[2], 1e38f);
-  EXPECT_GE(result[3], 1e38f);
-  EXPECT_TRUE(std::isnan(result[4]));
-  s6::apply(s6::Function::kSigmoid, x.data(), result.data(), 5);
-  EXPECT_NEAR(result[0], 0.0f, 1e-37f);
-  EXPECT_EQ(result[3], 1.0f);
-  EXPECT_TRUE(std::isnan(result[4]));
-  s6::apply(s6::Function::kSoftplus, x.data(), result.data(), 5);
-  EXPECT_NEAR(result[0], 0.0f, 1e-37f);
-  EXPECT_EQ(result[2], 200.0f);
-  EXPECT_EQ(result[3], infinity);
-  EXPECT_TRUE(std::isnan(result[4]));
-}
-
-TEST(SelectiveScanMath, ExtremesAndNaN) { for_each_instruction_set(check_extremes_and_nan); }
-
-void check_softplus_and_sigmoid() {
-  EXPECT_LE(worst_relative_error<float>(s6::Function::kSoftplus, -80.0, 40.0, softplus), 3e-7);
-  EXPECT_LE(worst_relative_error<double>(s6::Function::kSoftplus, -600.0, 40.0, softplus), 8e-16);
-  EXPECT_LE(worst_relative_error<float>(s6::Function::kSigmoid, -80.0, 40.0, sigmoid), 3e-7);
-  EXPECT_LE(worst_relative_error<double>(s6::Function::kSigmoid, -600.0, 40.0, sigmoid), 8e-16);
-  // Above the threshold softplus is the identity, in float64 a visible difference.
-  const double x = 20.5;
-  double y = 0.0;
-  s6::apply(s6::Function::kSoftplus, &x, &y, 1);
-  EXPECT_EQ(y, x);
-}
-
-TEST(SelectiveScanMath, SoftplusAndSigmoid) { for_each_instruction_set(check_softplus_and_sigmoid); }
 
 // A scalar that counts: the plain loops must accept it, for the declared cost of the layer.
 struct Counted {
