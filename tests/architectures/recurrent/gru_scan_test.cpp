@@ -29,6 +29,7 @@ Op op(bool reference, at::Tensor positions = {}) {
 }
 
 Tensors inputs(int64_t batch, int64_t length, int64_t hidden, bool state = true, at::ScalarType dtype = at::kDouble) {
+  seed();
   Tensors in{at::randn({batch, length, 3 * hidden}, at::kDouble),
              at::randn({3 * hidden, hidden}, at::kDouble).div(std::sqrt(static_cast<double>(hidden))),
              at::randn({hidden}, at::kDouble)};
@@ -64,6 +65,7 @@ TEST(GruScan, FusedMatchesReference) {
 
 TEST(GruScan, EqualsLibTorch) {
   const int64_t batch = 3, length = 19, width = 7, hidden = 24;
+  seed();
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const Tensors in = cast({at::randn({batch, length, width}, at::kDouble), at::randn({3 * hidden, width}, at::kDouble),
                              at::randn({3 * hidden, hidden}, at::kDouble).div(5), at::randn({3 * hidden}, at::kDouble),

@@ -32,6 +32,7 @@ Op op(bool reference, at::Tensor positions = {}) {
 }
 
 Tensors inputs(int64_t batch, int64_t length, int64_t hidden, bool state = true, at::ScalarType dtype = at::kDouble) {
+  seed();
   Tensors in{at::randn({batch, length, 4 * hidden}, at::kDouble),
              at::randn({4 * hidden, hidden}, at::kDouble).div(std::sqrt(static_cast<double>(hidden)))};
   if (state) {
@@ -107,6 +108,7 @@ TEST(LstmScan, FusedMatchesReference) {
 
 TEST(LstmScan, EqualsLibTorch) {
   const int64_t batch = 3, length = 19, width = 7, hidden = 24;
+  seed();
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const Tensors in = cast({at::randn({batch, length, width}, at::kDouble), at::randn({4 * hidden, width}, at::kDouble),
                              at::randn({4 * hidden, hidden}, at::kDouble).div(5), at::randn({4 * hidden}, at::kDouble),

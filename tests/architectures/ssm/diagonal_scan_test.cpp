@@ -31,6 +31,7 @@ Op op(bool reference, at::Tensor positions = {}) {
 // |a| between 0.75 and 0.999, so that states neither explode nor vanish.
 Tensors inputs(int64_t batch, int64_t channels, int64_t length, int64_t states, bool state = true,
                at::ScalarType dtype = at::kDouble) {
+  seed();
   const auto normal = [&] { return at::randn({channels, states}, at::kDouble); };
   const at::Tensor radius = at::rand({channels, states}, at::kDouble).mul(0.249).add(0.75);
   const at::Tensor angle = at::rand({channels, states}, at::kDouble).mul(3.0);
