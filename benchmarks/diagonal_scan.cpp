@@ -1,4 +1,5 @@
-// diagonal_scan against its plain loops. Arguments: B, D, L, N (conjugate pairs). An element is one (row, token, channel).
+// diagonal_scan against its plain loops. Arguments: B, D, L, N (conjugate pairs). An element is one (row, token,
+// channel).
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 
 #include <ATen/core/grad_mode.h>
@@ -43,10 +44,10 @@ struct Problem {
 
 void scan(benchmark::State& state, bool backward) {
   const Problem problem(state);
-  state.counters["ns_per_element"] = side_by_side::ns_per_element(
-      state, static_cast<double>(problem.u.numel()), [&] { problem.scan(false, backward); });
-  state.counters["speedup_vs_reference"] = side_by_side::ratio([&] { problem.scan(false, backward); },
-                                                               [&] { problem.scan(true, backward); }, 3);
+  state.counters["ns_per_element"] = side_by_side::ns_per_element(state, static_cast<double>(problem.u.numel()),
+                                                                  [&] { problem.scan(false, backward); });
+  state.counters["speedup_vs_reference"] =
+      side_by_side::ratio([&] { problem.scan(false, backward); }, [&] { problem.scan(true, backward); }, 3);
 }
 
 void shapes(benchmark::internal::Benchmark* b) {

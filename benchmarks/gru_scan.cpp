@@ -64,16 +64,16 @@ void scan(benchmark::State& state, bool backward) {
   const Problem problem(state);
   state.counters["ns_per_element"] =
       side_by_side::ns_per_element(state, problem.elements(), [&] { problem.scan(false, backward); });
-  state.counters["speedup_vs_reference"] = side_by_side::ratio([&] { problem.scan(false, backward); },
-                                                               [&] { problem.scan(true, backward); }, 3);
+  state.counters["speedup_vs_reference"] =
+      side_by_side::ratio([&] { problem.scan(false, backward); }, [&] { problem.scan(true, backward); }, 3);
 }
 
 void layer(benchmark::State& state, bool backward) {
   const Problem problem(state);
   state.counters["ns_per_element"] =
       side_by_side::ns_per_element(state, problem.elements(), [&] { problem.layer(backward); });
-  state.counters["speedup_vs_libtorch"] = side_by_side::ratio([&] { problem.layer(backward); },
-                                                              [&] { problem.libtorch(backward); }, 9);
+  state.counters["speedup_vs_libtorch"] =
+      side_by_side::ratio([&] { problem.layer(backward); }, [&] { problem.libtorch(backward); }, 9);
 }
 
 void shapes(benchmark::internal::Benchmark* b) {

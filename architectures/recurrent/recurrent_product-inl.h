@@ -123,7 +123,8 @@ void PackColumns(D d, const T* HWY_RESTRICT weight, int64_t depth, int64_t hidde
   }
 }
 
-// out[row][0 … H) = start[row] + Σ_j (a[row] ++ b[row])[j] · W[j, :], the two parts of j being depth_a and depth_b long.
+// out[row][0 … H) = start[row] + Σ_j (a[row] ++ b[row])[j] · W[j, :], the two parts of j being depth_a and depth_b
+// long.
 template <class T>
 struct AdjointRow {
   const T* a;

@@ -1,5 +1,5 @@
-// The GRU recurrence with Highway; the plan is lstm_scan's: the recurrent product and the cell stay in registers, and a row
-// block runs the whole time loop alone, without barriers.
+// The GRU recurrence with Highway; the plan is lstm_scan's: the recurrent product and the cell stay in registers, and a
+// row block runs the whole time loop alone, without barriers.
 #include "architectures/recurrent/gru_scan/op.h"
 
 #include <algorithm>
@@ -113,8 +113,8 @@ void Forward(const GruScanForward<T>& p, int64_t begin, int64_t end) {
         continue;
       }
       if (position == 0) std::fill_n(h_of(r, parity[r]), H, T(0));
-      active[n++] = {p.gates + token * 3 * H, h_of(r, parity[r]), h_of(r, 1 - parity[r]), p.y + token * H, activated,
-                     hidden_states};
+      active[n++] = {p.gates + token * 3 * H, h_of(r, parity[r]), h_of(r, 1 - parity[r]),
+                     p.y + token * H,         activated,          hidden_states};
       parity[r] = 1 - parity[r];
     }
     if (p.packed == nullptr) {
@@ -206,12 +206,12 @@ void Backward(const GruScanBackward<T>& p, int64_t begin, int64_t end) {
   for (int64_t r = 0; r < rows; ++r) std::copy_n(dh_of(r), H, p.grad_h0 + (begin + r) * H);
 }
 
-#define HIPPODROME_GRU_KERNELS(T, Name)                                                                           \
+#define HIPPODROME_GRU_KERNELS(T, Name)                                                                             \
   void Pack##Name(const T* weight, int64_t H, T* packed) { PackGates(hn::ScalableTag<T>(), weight, 3, H, packed); } \
-  void PackAdjoint##Name(const T* weight, int64_t H, T* packed) {                                                 \
-    PackColumns(hn::ScalableTag<T>(), weight, 3 * H, H, packed);                                                  \
-  }                                                                                                               \
-  void Forward##Name(const GruScanForward<T>& p, int64_t begin, int64_t end) { Forward(p, begin, end); }          \
+  void PackAdjoint##Name(const T* weight, int64_t H, T* packed) {                                                   \
+    PackColumns(hn::ScalableTag<T>(), weight, 3 * H, H, packed);                                                    \
+  }                                                                                                                 \
+  void Forward##Name(const GruScanForward<T>& p, int64_t begin, int64_t end) { Forward(p, begin, end); }            \
   void Backward##Name(const GruScanBackward<T>& p, int64_t begin, int64_t end) { Backward(p, begin, end); }
 HIPPODROME_GRU_KERNELS(float, Float)
 HIPPODROME_GRU_KERNELS(double, Double)
@@ -233,26 +233,26 @@ HIPPODROME_GRU_EXPORTS(Double)
 #undef HIPPODROME_GRU_EXPORTS
 }  // namespace gru_scan_kernel
 
-#define HIPPODROME_GRU_ENTRIES(T, Name)                                              \
-  template <>                                                                        \
-  void gru_scan_pack(const T* weight_hh, int64_t hidden, T* packed) {                \
-    using namespace gru_scan_kernel;                                                 \
-    HWY_DYNAMIC_DISPATCH(Pack##Name)(weight_hh, hidden, packed);                     \
-  }                                                                                  \
-  template <>                                                                        \
-  void gru_scan_pack_adjoint(const T* weight_hh, int64_t hidden, T* packed) {        \
-    using namespace gru_scan_kernel;                                                 \
-    HWY_DYNAMIC_DISPATCH(PackAdjoint##Name)(weight_hh, hidden, packed);              \
-  }                                                                                  \
-  template <>                                                                        \
-  void gru_scan_forward(const GruScanForward<T>& p, int64_t begin, int64_t end) {    \
-    using namespace gru_scan_kernel;                                                 \
-    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                              \
-  }                                                                                  \
-  template <>                                                                        \
-  void gru_scan_backward(const GruScanBackward<T>& p, int64_t begin, int64_t end) {  \
-    using namespace gru_scan_kernel;                                                 \
-    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                             \
+#define HIPPODROME_GRU_ENTRIES(T, Name)                                             \
+  template <>                                                                       \
+  void gru_scan_pack(const T* weight_hh, int64_t hidden, T* packed) {               \
+    using namespace gru_scan_kernel;                                                \
+    HWY_DYNAMIC_DISPATCH(Pack##Name)(weight_hh, hidden, packed);                    \
+  }                                                                                 \
+  template <>                                                                       \
+  void gru_scan_pack_adjoint(const T* weight_hh, int64_t hidden, T* packed) {       \
+    using namespace gru_scan_kernel;                                                \
+    HWY_DYNAMIC_DISPATCH(PackAdjoint##Name)(weight_hh, hidden, packed);             \
+  }                                                                                 \
+  template <>                                                                       \
+  void gru_scan_forward(const GruScanForward<T>& p, int64_t begin, int64_t end) {   \
+    using namespace gru_scan_kernel;                                                \
+    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                             \
+  }                                                                                 \
+  template <>                                                                       \
+  void gru_scan_backward(const GruScanBackward<T>& p, int64_t begin, int64_t end) { \
+    using namespace gru_scan_kernel;                                                \
+    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                            \
   }
 HIPPODROME_GRU_ENTRIES(float, Float)
 HIPPODROME_GRU_ENTRIES(double, Double)

@@ -38,20 +38,21 @@ void check(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, 
   const auto dtype = gates.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
               "gru_scan: gates must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(gates.dim() == 3 && weight_hh.dim() == 2, "gru_scan: gates must be [B, L, 3H] and weight_hh [3H, H], got ",
-              gates.sym_sizes(), " and ", weight_hh.sym_sizes());
+  TORCH_CHECK(gates.dim() == 3 && weight_hh.dim() == 2,
+              "gru_scan: gates must be [B, L, 3H] and weight_hh [3H, H], got ", gates.sym_sizes(), " and ",
+              weight_hh.sym_sizes());
   const auto hidden = weight_hh.sym_size(1);
   TORCH_CHECK(gates.sym_size(2) == 3 * hidden && weight_hh.sym_size(0) == 3 * hidden,
               "gru_scan: gates must be [B, L, 3H] and weight_hh [3H, H], got ", gates.sym_sizes(), " and ",
               weight_hh.sym_sizes());
-  TORCH_CHECK(bias_hn.dim() == 1 && bias_hn.sym_size(0) == hidden, "gru_scan: bias_hn must be [H] = [", hidden, "], got ",
-              bias_hn.sym_sizes());
+  TORCH_CHECK(bias_hn.dim() == 1 && bias_hn.sym_size(0) == hidden, "gru_scan: bias_hn must be [H] = [", hidden,
+              "], got ", bias_hn.sym_sizes());
   TORCH_CHECK(!given(h0) || (h0->dim() == 2 && h0->sym_size(0) == gates.sym_size(0) && h0->sym_size(1) == hidden),
               "gru_scan: h0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ", h0->sym_sizes());
-  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                                    positions->sym_size(0) == gates.sym_size(0) &&
-                                    positions->sym_size(1) == gates.sym_size(1)),
-              "gru_scan: positions must be int64 [B, L] = [", gates.sym_size(0), ", ", gates.sym_size(1), "]");
+  TORCH_CHECK(
+      !given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
+                            positions->sym_size(0) == gates.sym_size(0) && positions->sym_size(1) == gates.sym_size(1)),
+      "gru_scan: positions must be int64 [B, L] = [", gates.sym_size(0), ", ", gates.sym_size(1), "]");
   for (const Tensor* t : {&weight_hh, &bias_hn, given(h0) ? &*h0 : nullptr}) {
     TORCH_CHECK(t == nullptr || (t->is_floating_point() && (t->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
                 "gru_scan: float64 gates, weight_hh, bias_hn and h0 go together; got ", dtype, " gates with ",
@@ -62,8 +63,7 @@ void check(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, 
 Saved make_outputs(const Tensor& gates, const Tensor& weight_hh, bool save) {
   const auto batch = gates.sym_size(0), length = gates.sym_size(1), hidden = weight_hh.sym_size(1);
   const auto state = gates.options().dtype(compute_dtype(gates));
-  return {at::empty_symint({batch, length, hidden}, gates.options()),
-          at::empty_symint({batch, hidden}, state),
+  return {at::empty_symint({batch, length, hidden}, gates.options()), at::empty_symint({batch, hidden}, state),
           save ? at::empty_symint({batch, length, 4 * hidden}, state) : at::empty({0}, state),
           save ? at::empty_symint({batch, length, hidden}, state) : at::empty({0}, state)};
 }
@@ -90,9 +90,17 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Tensor&
   const Tensor bias = in_compute_dtype(bias_in, dtype), h0 = in_compute_dtype(h0_in, dtype);
   const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
   auto [y, h, activated, hidden_states] = make_outputs(gates, weight, save);
-  GruScanForward<T> p{gates.size(0), gates.size(1), weight.size(1), gates.const_data_ptr<T>(),
-                      weight.const_data_ptr<T>(), nullptr, bias.const_data_ptr<T>(), data_or_null<T>(h0),
-                      data_or_null<int64_t>(positions), y.mutable_data_ptr<T>(), h.mutable_data_ptr<T>(),
+  GruScanForward<T> p{gates.size(0),
+                      gates.size(1),
+                      weight.size(1),
+                      gates.const_data_ptr<T>(),
+                      weight.const_data_ptr<T>(),
+                      nullptr,
+                      bias.const_data_ptr<T>(),
+                      data_or_null<T>(h0),
+                      data_or_null<int64_t>(positions),
+                      y.mutable_data_ptr<T>(),
+                      h.mutable_data_ptr<T>(),
                       save ? activated.mutable_data_ptr<T>() : nullptr,
                       save ? hidden_states.mutable_data_ptr<T>() : nullptr};
   if (reference) {
@@ -125,9 +133,9 @@ Saved forward_meta(const Tensor& gates, const Tensor& weight_hh, const Tensor& b
 }
 
 template <class T>
-Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const Tensor& weight_in, const Tensor& activated,
-                       const Tensor& hidden_states, const OptionalTensor& h0_in, const OptionalTensor& positions_in,
-                       bool reference) {
+Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const Tensor& weight_in,
+                       const Tensor& activated, const Tensor& hidden_states, const OptionalTensor& h0_in,
+                       const OptionalTensor& positions_in, bool reference) {
   const auto dtype = activated.scalar_type();
   const Tensor grad_y = in_compute_dtype(grad_y_in, dtype), grad_h = in_compute_dtype(grad_h_in, dtype);
   const Tensor weight = in_compute_dtype(weight_in, dtype), h0 = in_compute_dtype(h0_in, dtype);
@@ -136,10 +144,22 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const T
   const auto options = activated.options();
   Tensor grad_gates = at::empty({batch, length, 3 * hidden}, options), grad_h0 = at::empty({batch, hidden}, options);
   Tensor grad_weight = at::empty({3 * hidden, hidden}, options), grad_bias = at::empty({hidden}, options);
-  GruScanBackward<T> p{batch, length, hidden, weight.const_data_ptr<T>(), nullptr, activated.const_data_ptr<T>(),
-                       hidden_states.const_data_ptr<T>(), data_or_null<T>(h0), data_or_null<int64_t>(positions),
-                       grad_y.const_data_ptr<T>(), grad_h.const_data_ptr<T>(), grad_gates.mutable_data_ptr<T>(), nullptr,
-                       nullptr, grad_weight.mutable_data_ptr<T>(), grad_bias.mutable_data_ptr<T>(),
+  GruScanBackward<T> p{batch,
+                       length,
+                       hidden,
+                       weight.const_data_ptr<T>(),
+                       nullptr,
+                       activated.const_data_ptr<T>(),
+                       hidden_states.const_data_ptr<T>(),
+                       data_or_null<T>(h0),
+                       data_or_null<int64_t>(positions),
+                       grad_y.const_data_ptr<T>(),
+                       grad_h.const_data_ptr<T>(),
+                       grad_gates.mutable_data_ptr<T>(),
+                       nullptr,
+                       nullptr,
+                       grad_weight.mutable_data_ptr<T>(),
+                       grad_bias.mutable_data_ptr<T>(),
                        grad_h0.mutable_data_ptr<T>()};
   if (reference) {
     gru_scan_backward_reference(p);
@@ -187,8 +207,9 @@ Saved call_forward(const Tensor& gates, const Tensor& weight_hh, const Tensor& b
 class GruScan : public torch::autograd::Function<GruScan> {
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& gates,
-                                                const Tensor& weight_hh, const Tensor& bias_hn, const OptionalTensor& h0,
-                                                const OptionalTensor& positions, bool reference) {
+                                                const Tensor& weight_hh, const Tensor& bias_hn,
+                                                const OptionalTensor& h0, const OptionalTensor& positions,
+                                                bool reference) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [y, h, activated, hidden_states] = call_forward(gates, weight_hh, bias_hn, h0, positions, true, reference);
     context->save_for_backward(
@@ -207,12 +228,9 @@ class GruScan : public torch::autograd::Function<GruScan> {
     const auto saved = context->get_saved_variables();
     const Tensor &weight_hh = saved[0], &h0 = saved[3], &positions = saved[4];
     const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
-    const auto dtype = [&](const char* name) {
-      return static_cast<at::ScalarType>(context->saved_data[name].toInt());
-    };
-    auto [gates, weight, bias, initial_h] =
-        op.call(grads[0], grads[1], weight_hh, saved[1], saved[2], optional(h0), optional(positions),
-                context->saved_data["reference"].toBool());
+    const auto dtype = [&](const char* name) { return static_cast<at::ScalarType>(context->saved_data[name].toInt()); };
+    auto [gates, weight, bias, initial_h] = op.call(grads[0], grads[1], weight_hh, saved[1], saved[2], optional(h0),
+                                                    optional(positions), context->saved_data["reference"].toBool());
     return {gates.to(dtype("gates")),
             weight.to(weight_hh.scalar_type()),
             bias.to(dtype("bias")),
@@ -244,16 +262,20 @@ Outputs with_autograd(const Tensor& gates, const Tensor& weight_hh, const Tensor
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
-  m.def("gru_scan(Tensor gates, Tensor weight_hh, Tensor bias_hn, Tensor? h0=None, Tensor? positions=None)"
-        " -> (Tensor y, Tensor h)");
-  m.def("gru_scan_reference(Tensor gates, Tensor weight_hh, Tensor bias_hn, Tensor? h0=None, Tensor? positions=None)"
-        " -> (Tensor y, Tensor h)");
+  m.def(
+      "gru_scan(Tensor gates, Tensor weight_hh, Tensor bias_hn, Tensor? h0=None, Tensor? positions=None)"
+      " -> (Tensor y, Tensor h)");
+  m.def(
+      "gru_scan_reference(Tensor gates, Tensor weight_hh, Tensor bias_hn, Tensor? h0=None, Tensor? positions=None)"
+      " -> (Tensor y, Tensor h)");
   // activated [B, L, 4H] and hidden_states [B, L, H] are what backward needs; empty without `save`.
-  m.def("_gru_scan_forward(Tensor gates, Tensor weight_hh, Tensor bias_hn, Tensor? h0, Tensor? positions, bool save,"
-        " bool reference) -> (Tensor y, Tensor h, Tensor activated, Tensor hidden_states)");
-  m.def("_gru_scan_backward(Tensor grad_y, Tensor grad_h, Tensor weight_hh, Tensor activated, Tensor hidden_states,"
-        " Tensor? h0, Tensor? positions, bool reference)"
-        " -> (Tensor grad_gates, Tensor grad_weight_hh, Tensor grad_bias_hn, Tensor grad_h0)");
+  m.def(
+      "_gru_scan_forward(Tensor gates, Tensor weight_hh, Tensor bias_hn, Tensor? h0, Tensor? positions, bool save,"
+      " bool reference) -> (Tensor y, Tensor h, Tensor activated, Tensor hidden_states)");
+  m.def(
+      "_gru_scan_backward(Tensor grad_y, Tensor grad_h, Tensor weight_hh, Tensor activated, Tensor hidden_states,"
+      " Tensor? h0, Tensor? positions, bool reference)"
+      " -> (Tensor grad_gates, Tensor grad_weight_hh, Tensor grad_bias_hn, Tensor grad_h0)");
 }
 
 TORCH_LIBRARY_IMPL(hippodrome, CompositeExplicitAutograd, m) {

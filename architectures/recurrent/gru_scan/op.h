@@ -1,12 +1,12 @@
-// Gated recurrent unit over a whole sequence (Cho et al. 2014, in the form of cuDNN and PyTorch: the reset gate acts after
-// the recurrent product, and z keeps the old state; the paper's 1 - z is our z):
+// Gated recurrent unit over a whole sequence (Cho et al. 2014, in the form of cuDNN and PyTorch: the reset gate acts
+// after the recurrent product, and z keeps the old state; the paper's 1 - z is our z):
 //
 //   r = σ(gates_r + W_hr h),   z = σ(gates_z + W_hz h),   q = W_hn h + b_hn
 //   n = tanh(gates_n + r∘q)
 //   h' = (1 - z)∘n + z∘h
 //
-// gates [B, L, 3H] hold W_ih x_t + b for all t, with b_hr and b_hz added in. Positions [B, L]: -1 is padding (y = 0, state
-// untouched), 0 zeroes the state before the token, anything else continues. All arrays are contiguous.
+// gates [B, L, 3H] hold W_ih x_t + b for all t, with b_hr and b_hz added in. Positions [B, L]: -1 is padding (y = 0,
+// state untouched), 0 zeroes the state before the token, anything else continues. All arrays are contiguous.
 #pragma once
 
 #include <cstdint>

@@ -117,8 +117,13 @@ void Forward(const LstmScanForward<T>& p, int64_t begin, int64_t end) {
         std::fill_n(h_of(r, parity[r]), H, T(0));
         std::fill_n(c_of(r), H, T(0));
       }
-      active[n++] = {p.gates + token * 4 * H, h_of(r, parity[r]), h_of(r, 1 - parity[r]), c_of(r), p.y + token * H,
-                     activated, cells};
+      active[n++] = {p.gates + token * 4 * H,
+                     h_of(r, parity[r]),
+                     h_of(r, 1 - parity[r]),
+                     c_of(r),
+                     p.y + token * H,
+                     activated,
+                     cells};
       parity[r] = 1 - parity[r];
     }
     if (p.packed == nullptr) {
@@ -243,13 +248,13 @@ void Activations(const T* x, int64_t count, T* sigmoid, T* tanh) {
   }
 }
 
-#define HIPPODROME_LSTM_KERNELS(T, Name)                                                                          \
+#define HIPPODROME_LSTM_KERNELS(T, Name)                                                                            \
   void Pack##Name(const T* weight, int64_t H, T* packed) { PackGates(hn::ScalableTag<T>(), weight, 4, H, packed); } \
-  void PackAdjoint##Name(const T* weight, int64_t H, T* packed) {                                                 \
-    PackColumns(hn::ScalableTag<T>(), weight, 4 * H, H, packed);                                                  \
-  }                                                                                                               \
-  void Forward##Name(const LstmScanForward<T>& p, int64_t begin, int64_t end) { Forward(p, begin, end); }         \
-  void Backward##Name(const LstmScanBackward<T>& p, int64_t begin, int64_t end) { Backward(p, begin, end); }      \
+  void PackAdjoint##Name(const T* weight, int64_t H, T* packed) {                                                   \
+    PackColumns(hn::ScalableTag<T>(), weight, 4 * H, H, packed);                                                    \
+  }                                                                                                                 \
+  void Forward##Name(const LstmScanForward<T>& p, int64_t begin, int64_t end) { Forward(p, begin, end); }           \
+  void Backward##Name(const LstmScanBackward<T>& p, int64_t begin, int64_t end) { Backward(p, begin, end); }        \
   void Activations##Name(const T* x, int64_t n, T* sigmoid, T* tanh) { Activations(x, n, sigmoid, tanh); }
 HIPPODROME_LSTM_KERNELS(float, Float)
 HIPPODROME_LSTM_KERNELS(double, Double)
@@ -272,31 +277,31 @@ HIPPODROME_LSTM_EXPORTS(Double)
 #undef HIPPODROME_LSTM_EXPORTS
 }  // namespace lstm_scan_kernel
 
-#define HIPPODROME_LSTM_ENTRIES(T, Name)                                                       \
-  template <>                                                                                  \
-  void lstm_scan_pack(const T* weight_hh, int64_t hidden, T* packed) {                         \
-    using namespace lstm_scan_kernel;                                                          \
-    HWY_DYNAMIC_DISPATCH(Pack##Name)(weight_hh, hidden, packed);                               \
-  }                                                                                            \
-  template <>                                                                                  \
-  void lstm_scan_pack_adjoint(const T* weight_hh, int64_t hidden, T* packed) {                 \
-    using namespace lstm_scan_kernel;                                                          \
-    HWY_DYNAMIC_DISPATCH(PackAdjoint##Name)(weight_hh, hidden, packed);                        \
-  }                                                                                            \
-  template <>                                                                                  \
-  void lstm_scan_forward(const LstmScanForward<T>& p, int64_t begin, int64_t end) {            \
-    using namespace lstm_scan_kernel;                                                          \
-    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                                        \
-  }                                                                                            \
-  template <>                                                                                  \
-  void lstm_scan_backward(const LstmScanBackward<T>& p, int64_t begin, int64_t end) {          \
-    using namespace lstm_scan_kernel;                                                          \
-    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                                       \
-  }                                                                                            \
-  template <>                                                                                  \
-  void recurrent_activations(const T* x, int64_t count, T* sigmoid, T* tanh) {                 \
-    using namespace lstm_scan_kernel;                                                          \
-    HWY_DYNAMIC_DISPATCH(Activations##Name)(x, count, sigmoid, tanh);                          \
+#define HIPPODROME_LSTM_ENTRIES(T, Name)                                              \
+  template <>                                                                         \
+  void lstm_scan_pack(const T* weight_hh, int64_t hidden, T* packed) {                \
+    using namespace lstm_scan_kernel;                                                 \
+    HWY_DYNAMIC_DISPATCH(Pack##Name)(weight_hh, hidden, packed);                      \
+  }                                                                                   \
+  template <>                                                                         \
+  void lstm_scan_pack_adjoint(const T* weight_hh, int64_t hidden, T* packed) {        \
+    using namespace lstm_scan_kernel;                                                 \
+    HWY_DYNAMIC_DISPATCH(PackAdjoint##Name)(weight_hh, hidden, packed);               \
+  }                                                                                   \
+  template <>                                                                         \
+  void lstm_scan_forward(const LstmScanForward<T>& p, int64_t begin, int64_t end) {   \
+    using namespace lstm_scan_kernel;                                                 \
+    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                               \
+  }                                                                                   \
+  template <>                                                                         \
+  void lstm_scan_backward(const LstmScanBackward<T>& p, int64_t begin, int64_t end) { \
+    using namespace lstm_scan_kernel;                                                 \
+    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                              \
+  }                                                                                   \
+  template <>                                                                         \
+  void recurrent_activations(const T* x, int64_t count, T* sigmoid, T* tanh) {        \
+    using namespace lstm_scan_kernel;                                                 \
+    HWY_DYNAMIC_DISPATCH(Activations##Name)(x, count, sigmoid, tanh);                 \
   }
 HIPPODROME_LSTM_ENTRIES(float, Float)
 HIPPODROME_LSTM_ENTRIES(double, Double)

@@ -38,22 +38,23 @@ void check(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h
   const auto dtype = gates.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
               "lstm_scan: gates must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(gates.dim() == 3 && weight_hh.dim() == 2, "lstm_scan: gates must be [B, L, 4H] and weight_hh [4H, H], got ",
-              gates.sym_sizes(), " and ", weight_hh.sym_sizes());
+  TORCH_CHECK(gates.dim() == 3 && weight_hh.dim() == 2,
+              "lstm_scan: gates must be [B, L, 4H] and weight_hh [4H, H], got ", gates.sym_sizes(), " and ",
+              weight_hh.sym_sizes());
   const auto hidden = weight_hh.sym_size(1);
   TORCH_CHECK(gates.sym_size(2) == 4 * hidden && weight_hh.sym_size(0) == 4 * hidden,
               "lstm_scan: gates must be [B, L, 4H] and weight_hh [4H, H], got ", gates.sym_sizes(), " and ",
               weight_hh.sym_sizes());
   for (const OptionalTensor* state : {&h0, &c0}) {
-    TORCH_CHECK(!given(*state) || ((*state)->dim() == 2 && (*state)->sym_size(0) == gates.sym_size(0) &&
-                                   (*state)->sym_size(1) == hidden),
-                "lstm_scan: h0 and c0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ",
-                (*state)->sym_sizes());
+    TORCH_CHECK(
+        !given(*state) ||
+            ((*state)->dim() == 2 && (*state)->sym_size(0) == gates.sym_size(0) && (*state)->sym_size(1) == hidden),
+        "lstm_scan: h0 and c0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ", (*state)->sym_sizes());
   }
-  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                                    positions->sym_size(0) == gates.sym_size(0) &&
-                                    positions->sym_size(1) == gates.sym_size(1)),
-              "lstm_scan: positions must be int64 [B, L] = [", gates.sym_size(0), ", ", gates.sym_size(1), "]");
+  TORCH_CHECK(
+      !given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
+                            positions->sym_size(0) == gates.sym_size(0) && positions->sym_size(1) == gates.sym_size(1)),
+      "lstm_scan: positions must be int64 [B, L] = [", gates.sym_size(0), ", ", gates.sym_size(1), "]");
   for (const Tensor* t : {&weight_hh, given(h0) ? &*h0 : nullptr, given(c0) ? &*c0 : nullptr}) {
     TORCH_CHECK(t == nullptr || (t->is_floating_point() && (t->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
                 "lstm_scan: float64 gates, weight_hh, h0 and c0 go together; got ", dtype, " gates with ",
@@ -64,8 +65,7 @@ void check(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h
 Saved make_outputs(const Tensor& gates, const Tensor& weight_hh, bool save) {
   const auto batch = gates.sym_size(0), length = gates.sym_size(1), hidden = weight_hh.sym_size(1);
   const auto state = gates.options().dtype(compute_dtype(gates));
-  return {at::empty_symint({batch, length, hidden}, gates.options()),
-          at::empty_symint({batch, hidden}, state),
+  return {at::empty_symint({batch, length, hidden}, gates.options()), at::empty_symint({batch, hidden}, state),
           at::empty_symint({batch, hidden}, state),
           save ? at::empty_symint({batch, length, 4 * hidden}, state) : at::empty({0}, state),
           save ? at::empty_symint({batch, length, hidden}, state) : at::empty({0}, state)};
@@ -93,10 +93,19 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Optiona
   const Tensor h0 = in_compute_dtype(h0_in, dtype), c0 = in_compute_dtype(c0_in, dtype);
   const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
   auto [y, h, c, activated, cells] = make_outputs(gates, weight, save);
-  LstmScanForward<T> p{gates.size(0), gates.size(1), weight.size(1), gates.const_data_ptr<T>(),
-                       weight.const_data_ptr<T>(), nullptr, data_or_null<T>(h0), data_or_null<T>(c0),
-                       data_or_null<int64_t>(positions), y.mutable_data_ptr<T>(), h.mutable_data_ptr<T>(),
-                       c.mutable_data_ptr<T>(), save ? activated.mutable_data_ptr<T>() : nullptr,
+  LstmScanForward<T> p{gates.size(0),
+                       gates.size(1),
+                       weight.size(1),
+                       gates.const_data_ptr<T>(),
+                       weight.const_data_ptr<T>(),
+                       nullptr,
+                       data_or_null<T>(h0),
+                       data_or_null<T>(c0),
+                       data_or_null<int64_t>(positions),
+                       y.mutable_data_ptr<T>(),
+                       h.mutable_data_ptr<T>(),
+                       c.mutable_data_ptr<T>(),
+                       save ? activated.mutable_data_ptr<T>() : nullptr,
                        save ? cells.mutable_data_ptr<T>() : nullptr};
   if (reference) {
     run_counted(p, [](const auto& params) { lstm_scan_forward_reference(params); });
@@ -116,9 +125,8 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Optiona
 Saved forward_cpu(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
                   const OptionalTensor& positions, bool save, bool reference) {
   check(gates, weight_hh, h0, c0, positions);
-  return compute_dtype(gates) == at::kDouble
-             ? run_forward<double>(gates, weight_hh, h0, c0, positions, save, reference)
-             : run_forward<float>(gates, weight_hh, h0, c0, positions, save, reference);
+  return compute_dtype(gates) == at::kDouble ? run_forward<double>(gates, weight_hh, h0, c0, positions, save, reference)
+                                             : run_forward<float>(gates, weight_hh, h0, c0, positions, save, reference);
 }
 
 Saved forward_meta(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
@@ -128,9 +136,10 @@ Saved forward_meta(const Tensor& gates, const Tensor& weight_hh, const OptionalT
 }
 
 template <class T>
-Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const Tensor& grad_c_in, const Tensor& weight_in,
-                       const Tensor& activated, const Tensor& cells, const OptionalTensor& h0_in,
-                       const OptionalTensor& c0_in, const OptionalTensor& positions_in, bool reference) {
+Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const Tensor& grad_c_in,
+                       const Tensor& weight_in, const Tensor& activated, const Tensor& cells,
+                       const OptionalTensor& h0_in, const OptionalTensor& c0_in, const OptionalTensor& positions_in,
+                       bool reference) {
   const auto dtype = activated.scalar_type();
   const Tensor grad_y = in_compute_dtype(grad_y_in, dtype), weight = in_compute_dtype(weight_in, dtype);
   const Tensor grad_h = in_compute_dtype(grad_h_in, dtype), grad_c = in_compute_dtype(grad_c_in, dtype);
@@ -140,11 +149,24 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const T
   Tensor grad_gates = at::empty(activated.sizes(), activated.options());
   Tensor grad_h0 = at::empty({batch, hidden}, activated.options());
   Tensor grad_c0 = at::empty({batch, hidden}, activated.options());
-  LstmScanBackward<T> p{batch, length, hidden, weight.const_data_ptr<T>(), nullptr, activated.const_data_ptr<T>(),
-                        cells.const_data_ptr<T>(), data_or_null<T>(h0), data_or_null<T>(c0),
-                        data_or_null<int64_t>(positions), grad_y.const_data_ptr<T>(), grad_h.const_data_ptr<T>(),
-                        grad_c.const_data_ptr<T>(), grad_gates.mutable_data_ptr<T>(), nullptr, nullptr,
-                        grad_h0.mutable_data_ptr<T>(), grad_c0.mutable_data_ptr<T>()};
+  LstmScanBackward<T> p{batch,
+                        length,
+                        hidden,
+                        weight.const_data_ptr<T>(),
+                        nullptr,
+                        activated.const_data_ptr<T>(),
+                        cells.const_data_ptr<T>(),
+                        data_or_null<T>(h0),
+                        data_or_null<T>(c0),
+                        data_or_null<int64_t>(positions),
+                        grad_y.const_data_ptr<T>(),
+                        grad_h.const_data_ptr<T>(),
+                        grad_c.const_data_ptr<T>(),
+                        grad_gates.mutable_data_ptr<T>(),
+                        nullptr,
+                        nullptr,
+                        grad_h0.mutable_data_ptr<T>(),
+                        grad_c0.mutable_data_ptr<T>()};
   if (reference) {
     Tensor grad_weight = at::empty({4 * hidden, hidden}, activated.options());
     p.grad_weight_hh = grad_weight.mutable_data_ptr<T>();
@@ -161,7 +183,8 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const T
   p.previous_h = previous_h.mutable_data_ptr<T>();
   at::parallel_for(0, batch, rows_per_thread(length, hidden),
                    [&](int64_t begin, int64_t end) { lstm_scan_backward(p, begin, end); });
-  Tensor grad_weight = at::mm(grad_gates.view({batch * length, 4 * hidden}).t(), previous_h.view({batch * length, hidden}));
+  Tensor grad_weight =
+      at::mm(grad_gates.view({batch * length, 4 * hidden}).t(), previous_h.view({batch * length, hidden}));
   return {grad_gates, grad_weight, grad_h0, grad_c0};
 }
 
@@ -197,8 +220,8 @@ class LstmScan : public torch::autograd::Function<LstmScan> {
                                                 bool reference) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [y, h, c, activated, cells] = call_forward(gates, weight_hh, h0, c0, positions, true, reference);
-    context->save_for_backward({weight_hh, activated, cells, h0.value_or(Tensor()), c0.value_or(Tensor()),
-                                positions.value_or(Tensor())});
+    context->save_for_backward(
+        {weight_hh, activated, cells, h0.value_or(Tensor()), c0.value_or(Tensor()), positions.value_or(Tensor())});
     context->saved_data["reference"] = reference;
     context->saved_data["gates"] = static_cast<int64_t>(gates.scalar_type());
     return {y, h, c};
@@ -235,8 +258,8 @@ template <bool kReference>
 Outputs with_autograd(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
                       const OptionalTensor& positions) {
   const auto wants_gradient = [](const OptionalTensor& t) { return given(t) && t->requires_grad(); };
-  if (!at::GradMode::is_enabled() || !(gates.requires_grad() || weight_hh.requires_grad() || wants_gradient(h0) ||
-                                       wants_gradient(c0))) {
+  if (!at::GradMode::is_enabled() ||
+      !(gates.requires_grad() || weight_hh.requires_grad() || wants_gradient(h0) || wants_gradient(c0))) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(gates, weight_hh, h0, c0, positions);
   }
@@ -247,16 +270,20 @@ Outputs with_autograd(const Tensor& gates, const Tensor& weight_hh, const Option
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
-  m.def("lstm_scan(Tensor gates, Tensor weight_hh, Tensor? h0=None, Tensor? c0=None, Tensor? positions=None)"
-        " -> (Tensor y, Tensor h, Tensor c)");
-  m.def("lstm_scan_reference(Tensor gates, Tensor weight_hh, Tensor? h0=None, Tensor? c0=None, Tensor? positions=None)"
-        " -> (Tensor y, Tensor h, Tensor c)");
+  m.def(
+      "lstm_scan(Tensor gates, Tensor weight_hh, Tensor? h0=None, Tensor? c0=None, Tensor? positions=None)"
+      " -> (Tensor y, Tensor h, Tensor c)");
+  m.def(
+      "lstm_scan_reference(Tensor gates, Tensor weight_hh, Tensor? h0=None, Tensor? c0=None, Tensor? positions=None)"
+      " -> (Tensor y, Tensor h, Tensor c)");
   // activated [B, L, 4H] and cells [B, L, H] are what backward needs; empty without `save`.
-  m.def("_lstm_scan_forward(Tensor gates, Tensor weight_hh, Tensor? h0, Tensor? c0, Tensor? positions, bool save,"
-        " bool reference) -> (Tensor y, Tensor h, Tensor c, Tensor activated, Tensor cells)");
-  m.def("_lstm_scan_backward(Tensor grad_y, Tensor grad_h, Tensor grad_c, Tensor weight_hh, Tensor activated,"
-        " Tensor cells, Tensor? h0, Tensor? c0, Tensor? positions, bool reference)"
-        " -> (Tensor grad_gates, Tensor grad_weight_hh, Tensor grad_h0, Tensor grad_c0)");
+  m.def(
+      "_lstm_scan_forward(Tensor gates, Tensor weight_hh, Tensor? h0, Tensor? c0, Tensor? positions, bool save,"
+      " bool reference) -> (Tensor y, Tensor h, Tensor c, Tensor activated, Tensor cells)");
+  m.def(
+      "_lstm_scan_backward(Tensor grad_y, Tensor grad_h, Tensor grad_c, Tensor weight_hh, Tensor activated,"
+      " Tensor cells, Tensor? h0, Tensor? c0, Tensor? positions, bool reference)"
+      " -> (Tensor grad_gates, Tensor grad_weight_hh, Tensor grad_h0, Tensor grad_c0)");
 }
 
 TORCH_LIBRARY_IMPL(hippodrome, CompositeExplicitAutograd, m) {

@@ -1,4 +1,5 @@
-// Long short-term memory over a whole sequence (Hochreiter & Schmidhuber 1997, with the forget gates of Gers et al. 2000):
+// Long short-term memory over a whole sequence (Hochreiter & Schmidhuber 1997, with the forget gates of Gers et al.
+// 2000):
 //
 //   (i, f, g, o)_t = gates_t + W_hh h_{t-1},   i, f, o <- sigmoid,   g <- tanh
 //   c_t = f∘c_{t-1} + i∘g
@@ -42,10 +43,10 @@ struct LstmScanBackward {
   const T* grad_h;           // [B, H]
   const T* grad_c;           // [B, H]
   T* grad_gates;             // [B, L, 4H]
-  T* grad_weight_hh;         // [4H, H]; written by the reference only (the kernel's caller makes one product over all t)
-  T* previous_h;             // [B, L, H]: h_{t-1} (0 at padding), the other factor of that product; kernel only
-  T* grad_h0;                // [B, H]
-  T* grad_c0;                // [B, H]
+  T* grad_weight_hh;  // [4H, H]; written by the reference only (the kernel's caller makes one product over all t)
+  T* previous_h;      // [B, L, H]: h_{t-1} (0 at padding), the other factor of that product; kernel only
+  T* grad_h0;         // [B, H]
+  T* grad_c0;         // [B, H]
 };
 
 // The kernels, on rows [begin, end) of the batch: a row needs nothing from another. T is float or double.

@@ -1,5 +1,5 @@
-// The diagonal recurrence with Highway: vectors across channels, a few modes in registers at a time, time innermost. A chunk
-// of u is gathered once (padding left out), so the loops over time see runs without a branch.
+// The diagonal recurrence with Highway: vectors across channels, a few modes in registers at a time, time innermost. A
+// chunk of u is gathered once (padding left out), so the loops over time see runs without a branch.
 #include "architectures/ssm/diagonal_scan/op.h"
 
 #include <algorithm>
@@ -80,8 +80,8 @@ void Scatter(const Chunk& chunk, const T* HWY_RESTRICT from, int64_t channels, i
 }
 
 template <class T>
-void ZeroPadding(const int64_t* positions, int64_t row, int64_t length, int64_t channels, int64_t channel, int64_t width,
-                 T* to) {
+void ZeroPadding(const int64_t* positions, int64_t row, int64_t length, int64_t channels, int64_t channel,
+                 int64_t width, T* to) {
   if (positions == nullptr) return;
   for (int64_t token = row * length; token < (row + 1) * length; ++token) {
     if (positions[token] < 0) std::fill_n(to + token * channels + channel, width, T(0));
@@ -374,9 +374,9 @@ void Backward(const DiagonalScanBackward<T>& p, int64_t begin, int64_t end) {
   }
 }
 
-#define HIPPODROME_DIAGONAL_KERNELS(T, Name)                                                                       \
-  void Forward##Name(const DiagonalScanForward<T>& p, int64_t begin, int64_t end) { Forward(p, begin, end); }      \
-  void Step##Name(const DiagonalScanForward<T>& p, int64_t begin, int64_t end) { Step(p, begin, end); }            \
+#define HIPPODROME_DIAGONAL_KERNELS(T, Name)                                                                  \
+  void Forward##Name(const DiagonalScanForward<T>& p, int64_t begin, int64_t end) { Forward(p, begin, end); } \
+  void Step##Name(const DiagonalScanForward<T>& p, int64_t begin, int64_t end) { Step(p, begin, end); }       \
   void Backward##Name(const DiagonalScanBackward<T>& p, int64_t begin, int64_t end) { Backward(p, begin, end); }
 HIPPODROME_DIAGONAL_KERNELS(float, Float)
 HIPPODROME_DIAGONAL_KERNELS(double, Double)

@@ -33,7 +33,8 @@ bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
 
 at::ScalarType compute_dtype(const Tensor& u) { return u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
-void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state, const OptionalTensor& positions) {
+void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
+           const OptionalTensor& positions) {
   const auto dtype = u.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
               "diagonal_scan: u must be float32, float64 or bfloat16, not ", dtype);
@@ -45,10 +46,10 @@ void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& 
                 "diagonal_scan: float64 u, a, b, c and state go together; got ", dtype, " u with ", t.scalar_type());
   }
   const auto states = parameters[0].sym_size(1);
-  TORCH_CHECK(!given(state) || (state->dim() == 4 && state->sym_size(0) == u.sym_size(0) &&
-                                state->sym_size(1) == u.sym_size(1) && state->sym_size(2) == states &&
-                                state->sym_size(3) == 2 && state->is_floating_point() &&
-                                (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
+  TORCH_CHECK(!given(state) ||
+                  (state->dim() == 4 && state->sym_size(0) == u.sym_size(0) && state->sym_size(1) == u.sym_size(1) &&
+                   state->sym_size(2) == states && state->sym_size(3) == 2 && state->is_floating_point() &&
+                   (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
               "diagonal_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
               ", 2], real and imaginary parts, of u's precision");
   TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
@@ -59,17 +60,19 @@ void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& 
 // [B, D, L], stored as a contiguous [B, L, D].
 Tensor empty_channels_last(const Tensor& u, at::ScalarType dtype) {
   const auto channels = u.sym_size(1), length = u.sym_size(2);
-  return at::empty_strided_symint(u.sym_sizes(), {length * channels, c10::SymInt(1), channels}, u.options().dtype(dtype));
+  return at::empty_strided_symint(u.sym_sizes(), {length * channels, c10::SymInt(1), channels},
+                                  u.options().dtype(dtype));
 }
 
 Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
-  const auto batch = u.sym_size(0), channels = u.sym_size(1), length = u.sym_size(2), states = parameters[0].sym_size(1);
+  const auto batch = u.sym_size(0), channels = u.sym_size(1), length = u.sym_size(2),
+             states = parameters[0].sym_size(1);
   const auto options = u.options().dtype(compute_dtype(u));
   return {empty_channels_last(u, dtype), at::empty_symint({batch, channels, states, 2}, options),
-          save ? at::empty_symint({batch, (length + (kDiagonalScanChunk - 1)) / kDiagonalScanChunk,
-                                   (channels + (kDiagonalScanGroup - 1)) / kDiagonalScanGroup, states, 2,
-                                   kDiagonalScanGroup},
-                                  options)
+          save ? at::empty_symint(
+                     {batch, (length + (kDiagonalScanChunk - 1)) / kDiagonalScanChunk,
+                      (channels + (kDiagonalScanGroup - 1)) / kDiagonalScanGroup, states, 2, kDiagonalScanGroup},
+                     options)
                : at::empty({0}, options)};
 }
 
@@ -96,9 +99,17 @@ Saved run_forward(const Tensor& u_in, const Parameters& parameters_in, const Opt
   Parameters parameters;
   for (size_t i = 0; i < 6; ++i) parameters[i] = in_compute_dtype(parameters_in[i], dtype);
   auto [y, last_state, checkpoints] = make_outputs(u_in, parameters, dtype, save && !reference);
-  DiagonalScanForward<T> p{u.size(0), u.size(2), u.size(1), parameters[0].size(1), u.const_data_ptr<T>(), {},
-                           data_or_null<T>(state), data_or_null<int64_t>(positions), y.mutable_data_ptr<T>(),
-                           last_state.mutable_data_ptr<T>(), save && !reference ? checkpoints.mutable_data_ptr<T>() : nullptr};
+  DiagonalScanForward<T> p{u.size(0),
+                           u.size(2),
+                           u.size(1),
+                           parameters[0].size(1),
+                           u.const_data_ptr<T>(),
+                           {},
+                           data_or_null<T>(state),
+                           data_or_null<int64_t>(positions),
+                           y.mutable_data_ptr<T>(),
+                           last_state.mutable_data_ptr<T>(),
+                           save && !reference ? checkpoints.mutable_data_ptr<T>() : nullptr};
   for (size_t i = 0; i < 6; ++i) p.parameters[i] = parameters[i].const_data_ptr<T>();
   if (reference) {
     run_counted(p, [](const auto& params) { diagonal_scan_forward_reference(params); });
@@ -132,8 +143,14 @@ Saved forward_meta(const Tensor& u, const Tensor& a_real, const Tensor& a_imag, 
 Gradients make_gradients(const Tensor& u, const Parameters& parameters, const Tensor& grad_last_state) {
   const auto options = u.options().dtype(compute_dtype(u));
   const auto like = [&](const Tensor& t) { return at::empty_symint(t.sym_sizes(), options); };
-  return {empty_channels_last(u, compute_dtype(u)), like(parameters[0]), like(parameters[1]), like(parameters[2]),
-          like(parameters[3]), like(parameters[4]), like(parameters[5]), like(grad_last_state)};
+  return {empty_channels_last(u, compute_dtype(u)),
+          like(parameters[0]),
+          like(parameters[1]),
+          like(parameters[2]),
+          like(parameters[3]),
+          like(parameters[4]),
+          like(parameters[5]),
+          like(grad_last_state)};
 }
 
 template <class T>
@@ -147,19 +164,29 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in
   Parameters parameters;
   for (size_t i = 0; i < 6; ++i) parameters[i] = in_compute_dtype(parameters_in[i], dtype);
   Gradients gradients = make_gradients(u_in, parameters, grad_last_state);
-  DiagonalScanBackward<T> p{u.size(0), u.size(2), u.size(1), parameters[0].size(1), u.const_data_ptr<T>(), {},
-                            data_or_null<T>(state), checkpoints.const_data_ptr<T>(), data_or_null<int64_t>(positions),
-                            grad_y.const_data_ptr<T>(), grad_last_state.const_data_ptr<T>(),
-                            std::get<0>(gradients).mutable_data_ptr<T>(),
-                            {std::get<1>(gradients).mutable_data_ptr<T>(), std::get<2>(gradients).mutable_data_ptr<T>(),
-                             std::get<3>(gradients).mutable_data_ptr<T>(), std::get<4>(gradients).mutable_data_ptr<T>(),
-                             std::get<5>(gradients).mutable_data_ptr<T>(), std::get<6>(gradients).mutable_data_ptr<T>()},
-                            std::get<7>(gradients).mutable_data_ptr<T>()};
+  DiagonalScanBackward<T> p{
+      u.size(0),
+      u.size(2),
+      u.size(1),
+      parameters[0].size(1),
+      u.const_data_ptr<T>(),
+      {},
+      data_or_null<T>(state),
+      checkpoints.const_data_ptr<T>(),
+      data_or_null<int64_t>(positions),
+      grad_y.const_data_ptr<T>(),
+      grad_last_state.const_data_ptr<T>(),
+      std::get<0>(gradients).mutable_data_ptr<T>(),
+      {std::get<1>(gradients).mutable_data_ptr<T>(), std::get<2>(gradients).mutable_data_ptr<T>(),
+       std::get<3>(gradients).mutable_data_ptr<T>(), std::get<4>(gradients).mutable_data_ptr<T>(),
+       std::get<5>(gradients).mutable_data_ptr<T>(), std::get<6>(gradients).mutable_data_ptr<T>()},
+      std::get<7>(gradients).mutable_data_ptr<T>()};
   for (size_t i = 0; i < 6; ++i) p.parameters[i] = parameters[i].const_data_ptr<T>();
   if (reference) {
     diagonal_scan_backward_reference(p);
   } else {
-    at::parallel_for(0, diagonal_scan_groups(p.channels), grain(p.batch * p.length * p.states * 22 * kDiagonalScanGroup),
+    at::parallel_for(0, diagonal_scan_groups(p.channels),
+                     grain(p.batch * p.length * p.states * 22 * kDiagonalScanGroup),
                      [&](int64_t begin, int64_t end) { diagonal_scan_backward(p, begin, end); });
   }
   return gradients;
@@ -199,8 +226,8 @@ class DiagonalScan : public torch::autograd::Function<DiagonalScan> {
     at::AutoDispatchBelowADInplaceOrView guard;
     const Parameters parameters{a_real, a_imag, b_real, b_imag, c_real, c_imag};
     auto [y, last_state, checkpoints] = call_forward(u, parameters, state, positions, true, reference);
-    context->save_for_backward({u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state.value_or(Tensor()), checkpoints,
-                                positions.value_or(Tensor())});
+    context->save_for_backward({u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state.value_or(Tensor()),
+                                checkpoints, positions.value_or(Tensor())});
     context->saved_data["reference"] = reference;
     return {y, last_state};
   }
@@ -214,8 +241,8 @@ class DiagonalScan : public torch::autograd::Function<DiagonalScan> {
     const Tensor &state = saved[7], &positions = saved[9];
     const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
     auto [u, a_real, a_imag, b_real, b_imag, c_real, c_imag, initial] =
-        op.call(grads[0], grads[1], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], optional(state),
-                saved[8], optional(positions), context->saved_data["reference"].toBool());
+        op.call(grads[0], grads[1], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6],
+                optional(state), saved[8], optional(positions), context->saved_data["reference"].toBool());
     torch::autograd::variable_list result{u, a_real, a_imag, b_real, b_imag, c_real, c_imag};
     for (size_t i = 0; i < result.size(); ++i) result[i] = result[i].to(saved[i].scalar_type());
     result.push_back(state.defined() ? initial.to(state.scalar_type()) : Tensor());
@@ -238,7 +265,8 @@ Outputs with_autograd(const Tensor& u, const Tensor& a_real, const Tensor& a_ima
                       const Tensor& b_imag, const Tensor& c_real, const Tensor& c_imag, const OptionalTensor& state,
                       const OptionalTensor& positions) {
   bool wanted = given(state) && state->requires_grad();
-  for (const Tensor* t : {&u, &a_real, &a_imag, &b_real, &b_imag, &c_real, &c_imag}) wanted = wanted || t->requires_grad();
+  for (const Tensor* t : {&u, &a_real, &a_imag, &b_real, &b_imag, &c_real, &c_imag})
+    wanted = wanted || t->requires_grad();
   if (!at::GradMode::is_enabled() || !wanted) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state, positions);
@@ -251,18 +279,23 @@ Outputs with_autograd(const Tensor& u, const Tensor& a_real, const Tensor& a_ima
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
-  m.def("diagonal_scan(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
-        " Tensor c_imag, Tensor? state=None, Tensor? positions=None) -> (Tensor y, Tensor last_state)");
-  m.def("diagonal_scan_reference(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
-        " Tensor c_imag, Tensor? state=None, Tensor? positions=None) -> (Tensor y, Tensor last_state)");
-  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; empty without `save` and in the reference.
-  m.def("_diagonal_scan_forward(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
-        " Tensor c_imag, Tensor? state, Tensor? positions, bool save, bool reference)"
-        " -> (Tensor y, Tensor last_state, Tensor checkpoints)");
-  m.def("_diagonal_scan_backward(Tensor grad_y, Tensor grad_last_state, Tensor u, Tensor a_real, Tensor a_imag,"
-        " Tensor b_real, Tensor b_imag, Tensor c_real, Tensor c_imag, Tensor? state, Tensor checkpoints,"
-        " Tensor? positions, bool reference) -> (Tensor grad_u, Tensor grad_a_real, Tensor grad_a_imag,"
-        " Tensor grad_b_real, Tensor grad_b_imag, Tensor grad_c_real, Tensor grad_c_imag, Tensor grad_state)");
+  m.def(
+      "diagonal_scan(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
+      " Tensor c_imag, Tensor? state=None, Tensor? positions=None) -> (Tensor y, Tensor last_state)");
+  m.def(
+      "diagonal_scan_reference(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
+      " Tensor c_imag, Tensor? state=None, Tensor? positions=None) -> (Tensor y, Tensor last_state)");
+  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; empty without `save` and in the
+  // reference.
+  m.def(
+      "_diagonal_scan_forward(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
+      " Tensor c_imag, Tensor? state, Tensor? positions, bool save, bool reference)"
+      " -> (Tensor y, Tensor last_state, Tensor checkpoints)");
+  m.def(
+      "_diagonal_scan_backward(Tensor grad_y, Tensor grad_last_state, Tensor u, Tensor a_real, Tensor a_imag,"
+      " Tensor b_real, Tensor b_imag, Tensor c_real, Tensor c_imag, Tensor? state, Tensor checkpoints,"
+      " Tensor? positions, bool reference) -> (Tensor grad_u, Tensor grad_a_real, Tensor grad_a_imag,"
+      " Tensor grad_b_real, Tensor grad_b_imag, Tensor grad_c_real, Tensor grad_c_imag, Tensor grad_state)");
 }
 
 TORCH_LIBRARY_IMPL(hippodrome, CompositeExplicitAutograd, m) {
@@ -289,10 +322,10 @@ TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
 
 }  // namespace diagonal_scan_op
 
-std::tuple<at::Tensor, at::Tensor> diagonal_scan(const at::Tensor& u, const at::Tensor& a_real, const at::Tensor& a_imag,
-                                                 const at::Tensor& b_real, const at::Tensor& b_imag,
-                                                 const at::Tensor& c_real, const at::Tensor& c_imag,
-                                                 const std::optional<at::Tensor>& state,
+std::tuple<at::Tensor, at::Tensor> diagonal_scan(const at::Tensor& u, const at::Tensor& a_real,
+                                                 const at::Tensor& a_imag, const at::Tensor& b_real,
+                                                 const at::Tensor& b_imag, const at::Tensor& c_real,
+                                                 const at::Tensor& c_imag, const std::optional<at::Tensor>& state,
                                                  const std::optional<at::Tensor>& positions, bool reference) {
   using Signature = decltype(diagonal_scan_op::without_autograd<false>);
   static const auto fused =

@@ -1,12 +1,12 @@
 // The recurrence of a diagonal complex state-space model (Gu, Gupta, Goel & Ré 2022, "On the Parameterization and
-// Initialization of Diagonal State Space Models", eq. 1 discretised), per channel with N states, each standing for itself
-// and its conjugate:
+// Initialization of Diagonal State Space Models", eq. 1 discretised), per channel with N states, each standing for
+// itself and its conjugate:
 //
 //   x_t = a∘x_{t-1} + b u_t,    y_t = 2 Re Σ_n c_n x_{t,n}
 //
 // a, b, c are already discretised (ZOH: a = e^{ΔA}, b = (e^{ΔA} - 1)/A · B; bilinear: a = (1 + ΔA/2)/(1 - ΔA/2),
-// b = Δ/(1 - ΔA/2) · B). There is no D·u term. Positions [B, L]: -1 is padding (y = 0, state untouched), 0 zeroes the state
-// before the token, anything else continues. Adjoint, with λ_t = ∂/∂x_t as a pair of reals and * the conjugate:
+// b = Δ/(1 - ΔA/2) · B). There is no D·u term. Positions [B, L]: -1 is padding (y = 0, state untouched), 0 zeroes the
+// state before the token, anything else continues. Adjoint, with λ_t = ∂/∂x_t as a pair of reals and * the conjugate:
 //
 //   λ_t = 2 c* ∂y_t + a* λ_{t+1},   ∂u_t = Re Σ b* λ_t,   ∂a = Σ λ_t x*_{t-1},   ∂b = Σ λ_t u_t,   ∂c = Σ 2 ∂y_t x*_t
 #pragma once

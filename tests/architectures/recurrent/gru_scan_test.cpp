@@ -52,7 +52,8 @@ TEST(GruScan, FusedMatchesReference) {
           expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
           expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
           const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded = evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
+          const Evaluation rounded =
+              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
           const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
           const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
           expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
@@ -67,10 +68,11 @@ TEST(GruScan, EqualsLibTorch) {
   const int64_t batch = 3, length = 19, width = 7, hidden = 24;
   seed();
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    const Tensors in = cast({at::randn({batch, length, width}, at::kDouble), at::randn({3 * hidden, width}, at::kDouble),
-                             at::randn({3 * hidden, hidden}, at::kDouble).div(5), at::randn({3 * hidden}, at::kDouble),
-                             at::randn({3 * hidden}, at::kDouble), at::randn({batch, hidden}, at::kDouble)},
-                            dtype);
+    const Tensors in =
+        cast({at::randn({batch, length, width}, at::kDouble), at::randn({3 * hidden, width}, at::kDouble),
+              at::randn({3 * hidden, hidden}, at::kDouble).div(5), at::randn({3 * hidden}, at::kDouble),
+              at::randn({3 * hidden}, at::kDouble), at::randn({batch, hidden}, at::kDouble)},
+             dtype);
     const Op ours = [&](const Tensors& t) -> Tensors {
       // b_hr and b_hz belong to the projection, b_hn to the recurrence.
       const at::Tensor bias_hn = t[4].slice(0, 2 * hidden, 3 * hidden);
@@ -126,14 +128,16 @@ TEST(GruScan, PaddingAndPackingChangeNothing) {
   // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
   const at::Tensor packed = at::cat({padding, in[0].slice(1, 0, 2), padding, in[0].slice(1, 2, 12), padding}, 1);
   const at::Tensor positions =
-      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong).unsqueeze(0);
+      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong)
+          .unsqueeze(0);
   const Op separate = [&](const Tensors& t) -> Tensors {
     const Tensors first = op(false)({t[0].slice(1, 0, 5), t[1], t[2]});
     const Tensors second = op(false)({t[0].slice(1, 5, 12), t[1], t[2]});
     return {at::cat({first[0], second[0]}, 1), second[1]};
   };
   const Op together = [&](const Tensors& t) -> Tensors {
-    const Tensors out = op(false, positions)({at::cat({padding, t[0].slice(1, 0, 2), padding, t[0].slice(1, 2, 12), padding}, 1), t[1], t[2]});
+    const Tensors out = op(false, positions)(
+        {at::cat({padding, t[0].slice(1, 0, 2), padding, t[0].slice(1, 2, 12), padding}, 1), t[1], t[2]});
     EXPECT_EQ(rms(out[0].slice(1, 0, 4)), 0.0);
     EXPECT_EQ(rms(out[0].slice(1, 6, 10)), 0.0);
     EXPECT_EQ(rms(out[0].slice(1, 20, 24)), 0.0);
@@ -200,7 +204,8 @@ TEST(GruScan, DoubleBackwardRaises) {
   const Tensors in = inputs(1, 4, 3, false);
   for (const bool reference : {false, true}) {
     const at::Tensor gates = in[0].detach().set_requires_grad(true);
-    const Tensors first = torch::autograd::grad({op(reference)({gates, in[1], in[2]})[0].square().sum()}, {gates}, {}, true, true);
+    const Tensors first =
+        torch::autograd::grad({op(reference)({gates, in[1], in[2]})[0].square().sum()}, {gates}, {}, true, true);
     EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {gates}), c10::Error);
   }
 }
@@ -222,7 +227,8 @@ TEST(GruScan, ReferenceCountsItsOperations) {
   std::vector<Counted> y(batch * length * hidden), h(batch * hidden);
   Counted::operations = 0;
   gru_scan_forward_reference(GruScanForward<Counted>{batch, length, hidden, gates.data(), weight.data(), nullptr,
-                                                     bias.data(), nullptr, nullptr, y.data(), h.data(), nullptr, nullptr});
+                                                     bias.data(), nullptr, nullptr, y.data(), h.data(), nullptr,
+                                                     nullptr});
   // A unit: three products over H; two sigmoids of 3 operations and a sum, q, n of 3, and 4 to combine them.
   EXPECT_EQ(Counted::operations, batch * length * hidden * (6 * hidden + 2 * 4 + 1 + 3 + 4));
 }

@@ -25,8 +25,8 @@ using namespace scan_checks;
 Op op(bool reference, at::Tensor positions = {}) {
   return [=](const Tensors& in) -> Tensors {
     const bool state = in.size() > 2;
-    auto [y, h, c] = lstm_scan(in[0], in[1], state ? in[2] : at::Tensor(),
-                               state ? in[3] : at::Tensor(), positions, reference);
+    auto [y, h, c] =
+        lstm_scan(in[0], in[1], state ? in[2] : at::Tensor(), state ? in[3] : at::Tensor(), positions, reference);
     return {y, h, c};
   };
 }
@@ -95,7 +95,8 @@ TEST(LstmScan, FusedMatchesReference) {
           expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
           expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
           const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded = evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
+          const Evaluation rounded =
+              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
           const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
           const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
           expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
@@ -110,10 +111,11 @@ TEST(LstmScan, EqualsLibTorch) {
   const int64_t batch = 3, length = 19, width = 7, hidden = 24;
   seed();
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    const Tensors in = cast({at::randn({batch, length, width}, at::kDouble), at::randn({4 * hidden, width}, at::kDouble),
-                             at::randn({4 * hidden, hidden}, at::kDouble).div(5), at::randn({4 * hidden}, at::kDouble),
-                             at::randn({batch, hidden}, at::kDouble), at::randn({batch, hidden}, at::kDouble)},
-                            dtype);
+    const Tensors in =
+        cast({at::randn({batch, length, width}, at::kDouble), at::randn({4 * hidden, width}, at::kDouble),
+              at::randn({4 * hidden, hidden}, at::kDouble).div(5), at::randn({4 * hidden}, at::kDouble),
+              at::randn({batch, hidden}, at::kDouble), at::randn({batch, hidden}, at::kDouble)},
+             dtype);
     const Op ours = [](const Tensors& t) -> Tensors {
       auto [y, h, c] = lstm_scan(at::linear(t[0], t[1], t[3]), t[2], t[4], t[5]);
       return {y, h, c};
@@ -167,13 +169,15 @@ TEST(LstmScan, PaddingAndPackingChangeNothing) {
   // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
   const at::Tensor packed = at::cat({padding, in[0].slice(1, 0, 2), padding, in[0].slice(1, 2, 12), padding}, 1);
   const at::Tensor positions =
-      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong).unsqueeze(0);
+      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong)
+          .unsqueeze(0);
   const Op separate = [&](const Tensors& t) -> Tensors {
     const Tensors first = op(false)({t[0].slice(1, 0, 5), t[1]}), second = op(false)({t[0].slice(1, 5, 12), t[1]});
     return {at::cat({first[0], second[0]}, 1), second[1], second[2]};
   };
   const Op together = [&](const Tensors& t) -> Tensors {
-    const Tensors out = op(false, positions)({at::cat({padding, t[0].slice(1, 0, 2), padding, t[0].slice(1, 2, 12), padding}, 1), t[1]});
+    const Tensors out = op(
+        false, positions)({at::cat({padding, t[0].slice(1, 0, 2), padding, t[0].slice(1, 2, 12), padding}, 1), t[1]});
     EXPECT_EQ(rms(out[0].slice(1, 0, 4)), 0.0);
     EXPECT_EQ(rms(out[0].slice(1, 6, 10)), 0.0);
     EXPECT_EQ(rms(out[0].slice(1, 20, 24)), 0.0);
@@ -241,7 +245,8 @@ TEST(LstmScan, DoubleBackwardRaises) {
   const Tensors in = inputs(1, 4, 3, false);
   for (const bool reference : {false, true}) {
     const at::Tensor gates = in[0].detach().set_requires_grad(true);
-    const Tensors first = torch::autograd::grad({op(reference)({gates, in[1]})[0].square().sum()}, {gates}, {}, true, true);
+    const Tensors first =
+        torch::autograd::grad({op(reference)({gates, in[1]})[0].square().sum()}, {gates}, {}, true, true);
     EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {gates}), c10::Error);
   }
 }
@@ -263,8 +268,9 @@ TEST(LstmScan, ReferenceCountsItsOperations) {
   std::vector<Counted> gates(batch * length * 4 * hidden), weight(4 * hidden * hidden), y(batch * length * hidden);
   std::vector<Counted> h(batch * hidden), c(batch * hidden);
   Counted::operations = 0;
-  lstm_scan_forward_reference(LstmScanForward<Counted>{batch, length, hidden, gates.data(), weight.data(), nullptr, nullptr,
-                                                       nullptr, nullptr, y.data(), h.data(), c.data(), nullptr, nullptr});
+  lstm_scan_forward_reference(LstmScanForward<Counted>{batch, length, hidden, gates.data(), weight.data(), nullptr,
+                                                       nullptr, nullptr, nullptr, y.data(), h.data(), c.data(), nullptr,
+                                                       nullptr});
   // A unit: four products over H; three sigmoids of 3 operations, two tanh, and 4 to combine them.
   EXPECT_EQ(Counted::operations, batch * length * hidden * (8 * hidden + 3 * 3 + 2 + 4));
 }

@@ -56,10 +56,12 @@ inline Evaluation evaluate(const Op& op, const Tensors& inputs, const Tensors& c
   return result;
 }
 
-inline double rms(const at::Tensor& t) { return t.numel() == 0 ? 0.0 : std::sqrt(t.to(at::kDouble).square().mean().item<double>()); }
+inline double rms(const at::Tensor& t) {
+  return t.numel() == 0 ? 0.0 : std::sqrt(t.to(at::kDouble).square().mean().item<double>());
+}
 
-// Root mean square of the error over that of the exact values. A few numbers can cancel to almost nothing by chance, so for
-// fewer than 16 the scale is at least 1, the size of the tests' inputs.
+// Root mean square of the error over that of the exact values. A few numbers can cancel to almost nothing by chance, so
+// for fewer than 16 the scale is at least 1, the size of the tests' inputs.
 inline double relative_error(const at::Tensor& a, const at::Tensor& exact) {
   return rms(a.to(at::kDouble).sub(exact.to(at::kDouble))) / std::max(rms(exact), exact.numel() < 16 ? 1.0 : 1e-30);
 }
@@ -80,8 +82,8 @@ inline void expect_same_bits(const Tensors& a, const Tensors& b, const std::stri
   for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(a[i].equal(b[i])) << what << ", tensor " << i;
 }
 
-// The law of fast kernels: error against float64 at most `factor` times that of the plain loops in the same dtype, or 1e-6.
-// Fewer than 16 numbers are no statistic (the plain loops can be right by luck): there the floor is 1e-4.
+// The law of fast kernels: error against float64 at most `factor` times that of the plain loops in the same dtype, or
+// 1e-6. Fewer than 16 numbers are no statistic (the plain loops can be right by luck): there the floor is 1e-4.
 inline void expect_lawful(const Tensors& fused, const Tensors& plain, const Tensors& exact, double factor,
                           const std::string& what) {
   for (size_t i = 0; i < fused.size(); ++i) {

@@ -35,8 +35,13 @@ Tensors inputs(int64_t batch, int64_t channels, int64_t length, int64_t states, 
   const auto normal = [&] { return at::randn({channels, states}, at::kDouble); };
   const at::Tensor radius = at::rand({channels, states}, at::kDouble).mul(0.249).add(0.75);
   const at::Tensor angle = at::rand({channels, states}, at::kDouble).mul(3.0);
-  Tensors in{at::randn({batch, length, channels}, at::kDouble), radius.mul(angle.cos()), radius.mul(angle.sin()),
-             normal(), normal(), normal(), normal()};
+  Tensors in{at::randn({batch, length, channels}, at::kDouble),
+             radius.mul(angle.cos()),
+             radius.mul(angle.sin()),
+             normal(),
+             normal(),
+             normal(),
+             normal()};
   if (state) in.push_back(at::randn({batch, channels, states, 2}, at::kDouble));
   in = cast(in, dtype);
   in[0] = in[0].transpose(1, 2);
@@ -45,8 +50,8 @@ Tensors inputs(int64_t batch, int64_t channels, int64_t length, int64_t states, 
 
 TEST(DiagonalScan, FusedMatchesReference) {
   for (const int64_t length : {1, 2, 3, 64, 65, 130}) {
-    for (const auto& [channels, states] : std::vector<std::pair<int64_t, int64_t>>{
-             {1, 1}, {3, 4}, {16, 2}, {17, 3}, {40, 5}, {16, 32}, {2, 256}}) {
+    for (const auto& [channels, states] :
+         std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {3, 4}, {16, 2}, {17, 3}, {40, 5}, {16, 32}, {2, 256}}) {
       for (const int64_t batch : {1, 2, 5}) {
         for (const int variant : {0, 1, 2}) {  // plain, with a state, with a state and positions
           const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
@@ -156,7 +161,8 @@ TEST(DiagonalScan, PaddingAndPackingChangeNothing) {
   const at::Tensor padding = at::full({1, 20, 4}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
   // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
   const at::Tensor positions =
-      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong).unsqueeze(0);
+      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong)
+          .unsqueeze(0);
   const Op separate = [&](const Tensors& t) -> Tensors {
     Tensors first = t, second = t;
     first[0] = t[0].slice(2, 0, 5);
@@ -184,7 +190,8 @@ TEST(DiagonalScan, PaddingAndPackingChangeNothing) {
     Tensors alone = many;
     alone[0] = many[0].slice(0, b, b + 1);
     alone[7] = many[7].slice(0, b, b + 1);
-    expect_same_bits(op(false)(alone), {all[0].slice(0, b, b + 1), all[1].slice(0, b, b + 1)}, "row " + std::to_string(b));
+    expect_same_bits(op(false)(alone), {all[0].slice(0, b, b + 1), all[1].slice(0, b, b + 1)},
+                     "row " + std::to_string(b));
   }
 }
 
@@ -256,8 +263,17 @@ TEST(DiagonalScan, ReferenceCountsItsOperations) {
   std::vector<Counted> state(batch * channels * states * 2);
   const Counted* p = parameter.data();
   Counted::operations = 0;
-  diagonal_scan_forward_reference(DiagonalScanForward<Counted>{
-      batch, channels, length, states, u.data(), {p, p, p, p, p, p}, nullptr, nullptr, y.data(), state.data(), nullptr});
+  diagonal_scan_forward_reference(DiagonalScanForward<Counted>{batch,
+                                                               channels,
+                                                               length,
+                                                               states,
+                                                               u.data(),
+                                                               {p, p, p, p, p, p},
+                                                               nullptr,
+                                                               nullptr,
+                                                               y.data(),
+                                                               state.data(),
+                                                               nullptr});
   EXPECT_EQ(Counted::operations, batch * channels * length * (states * 14 + 1));
 }
 
