@@ -2,6 +2,7 @@
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
 
@@ -12,23 +13,21 @@ namespace {
 
 std::atomic<int64_t> current{0}, peak{0}, limit{0};
 
-// What is needed to free one block and take it off the account.
-struct Block {
-  c10::DataPtr inner;
-  int64_t bytes;
-};
+// Each block is preceded by its size. 64 bytes: LibTorch's alignment is kept.
+constexpr size_t kHeader = 64;
 
-void release(void* context) {
-  auto* block = static_cast<Block*>(context);
-  current.fetch_sub(block->bytes, std::memory_order_relaxed);
-  delete block;
+void release(void* data) {
+  if (!data) return;
+  char* block = static_cast<char*>(data) - kHeader;
+  current.fetch_sub(*reinterpret_cast<int64_t*>(block), std::memory_order_relaxed);
+  c10::free_cpu(block);
 }
 
 class Meter final : public c10::Allocator {
  public:
-  explicit Meter(c10::Allocator* inner) : inner_(inner) {}
-
   c10::DataPtr allocate(size_t size) override {
+    const c10::Device cpu(c10::DeviceType::CPU);
+    if (size == 0) return {nullptr, nullptr, &release, cpu};
     const auto bytes = static_cast<int64_t>(size);
     const int64_t now = current.fetch_add(bytes, std::memory_order_relaxed) + bytes;
     const int64_t cap = limit.load(std::memory_order_relaxed);
@@ -40,26 +39,30 @@ class Meter final : public c10::Allocator {
     int64_t seen = peak.load(std::memory_order_relaxed);
     while (now > seen && !peak.compare_exchange_weak(seen, now, std::memory_order_relaxed)) {
     }
-    auto* block = new Block{inner_->allocate(size), bytes};
-    void* data = block->inner.get();
-    return {data, block, &release, c10::Device(c10::DeviceType::CPU)};
+    char* block;
+    try {
+      block = static_cast<char*>(c10::alloc_cpu(size + kHeader));
+    } catch (...) {
+      current.fetch_sub(bytes, std::memory_order_relaxed);
+      throw;
+    }
+    *reinterpret_cast<int64_t*>(block) = bytes;
+    char* data = block + kHeader;
+    return {data, data, &release, cpu};
   }
 
-  // A raw allocation has no place for the block's account, so the meter offers none.
-  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+  // oneDNN's products in bfloat16 take their scratch memory as raw pointers; without this they fail and a slower path is used.
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
 
   void copy_data(void* target, const void* source, std::size_t count) const override {
-    inner_->copy_data(target, source, count);
+    default_copy_data(target, source, count);
   }
-
- private:
-  c10::Allocator* inner_;
 };
 
 }  // namespace
 
 void install() {
-  static Meter meter(c10::GetCPUAllocator());
+  static Meter meter;
   c10::SetCPUAllocator(&meter, /*priority=*/100);
 }
 

@@ -8,7 +8,7 @@ namespace hippodrome {
 // keeps, and misses what it reuses.
 namespace memory_meter {
 
-// Puts the meter around LibTorch's CPU allocator. Once, at the start of main, before any tensor lives.
+// Puts the meter in the place of LibTorch's CPU allocator. At the start of main: what lives before is not counted.
 void install();
 // Freed memory is kept for reuse rather than returned to the kernel: a first touch of a page costs more than most kernels spend
 // on its contents. Once, at the start of main.
