@@ -42,6 +42,16 @@ class ProductCounter {
   at::CallbackHandle handle_;
 };
 
+// LibTorch's own record of calls sees the products of one of the matrix libraries only.
+class OnRecordedLibrary {
+ public:
+  OnRecordedLibrary() { set_matrix_library(MatrixLibrary::kMkl); }
+  ~OnRecordedLibrary() { set_matrix_library(before_); }
+
+ private:
+  const MatrixLibrary before_ = matrix_library();
+};
+
 bool has_kernel_key(const LawSubject& subject) {
   DescribeFields fields;
   (*subject.registry->layer(subject.layer))->describe(fields);
@@ -98,8 +108,7 @@ LawResult live_bytes(const LawSubject& subject) {
 // running their loops on a counting scalar.
 LawResult cost(const LawSubject& subject) {
   const at::NoGradGuard no_grad;
-  const MatrixLibrary library = matrix_library();
-  set_matrix_library(MatrixLibrary::kMkl);  // the path whose products LibTorch records
+  const OnRecordedLibrary recorded;
   const auto layer = make_layer(subject, at::kDouble, has_kernel_key(subject) ? "reference" : "");
   Worst worst;
   for (const auto& [length, context] : {std::pair<int64_t, int64_t>{7, 0}, {1, 5}, {33, 4}}) {
@@ -117,7 +126,6 @@ LawResult cost(const LawSubject& subject) {
                   std::to_string(static_cast<int64_t>(declared)) + " for " + std::to_string(length) + " tokens behind " +
                   std::to_string(context));
   }
-  set_matrix_library(library);
   return worst.result("cost", 0.0, "relative difference");
 }
 

@@ -6,8 +6,8 @@
 // Laws about how a layer is made.
 namespace hippodrome::law_checks {
 
-// Every parameter's value in a model is what its own initialiser draws from the stream of its name: nothing that wraps the
-// layer changed it.
+// A layer's parameters have in a model the values that the layer alone would give them at that site: nothing that wraps the
+// layer changed them, and no value was set where materialise() would overwrite it.
 LawResult initialisation(const LawSubject& subject) {
   ModelConfig config;
   config.pattern = {subject.layer};
@@ -20,40 +20,59 @@ LawResult initialisation(const LawSubject& subject) {
   (*model)->parameters().materialise(kSeed, at::kFloat);
   Worst worst;
   double differing = 0.0;
-  std::string first;
-  for (const ParameterPtr& parameter : (*model)->parameters().list()) {
-    Tensor own = at::empty(parameter->value.sizes(), at::kFloat);
-    parameter->initialiser(own, RandomStream(kSeed, parameter->name));
-    if (same_bits(own, parameter->value)) continue;
-    differing += 1.0;
-    if (first.empty()) first = parameter->name;
+  const auto found = [&](const std::string& what) { worst.add(differing += 1.0, what); };
+  for (int64_t repeat = 0; repeat < config.repeats; ++repeat) {
+    const std::string name = "blocks." + std::to_string(repeat) + ".mixer";
+    const Site site{name, subject.width, subject.width, repeat, config.repeats, config.repeats};
+    const auto alone = (*subject.registry->layer(subject.layer))->make(subject.config, subject.layer, site);
+    TORCH_CHECK(alone.ok(), std::string(alone.status().message()));
+    for (const ParameterPtr& parameter : (*alone)->parameters().list()) {
+      if (!parameter->value.is_meta()) {
+        found(parameter->name + " has a value before it is materialised, which is then lost");
+        continue;
+      }
+      const std::string full_name = name + "." + parameter->name;
+      const ParameterPtr in_model = (*model)->parameters().find(full_name);
+      Tensor own = at::empty(parameter->value.sizes(), at::kFloat);
+      parameter->initialiser(own, RandomStream(kSeed, full_name));
+      if (!in_model) {
+        found(full_name + " is not in the model");
+      } else if (in_model->value.sizes() != own.sizes() || !same_bits(own, in_model->value)) {
+        found(full_name + " lost its initial value");
+      }
+    }
   }
-  worst.add(differing, first + " lost its initial value");
   return worst.result("initialisation", 0.0, "parameters that differ");
 }
 
-// Every key that the layer documents is accepted, and a key that it does not know is refused with a sentence.
+// Every key that the layer documents is read and takes the default that is documented, and a key that it does not know is
+// refused with a sentence.
 LawResult configuration(const LawSubject& subject) {
   const LayerEntry& entry = **subject.registry->layer(subject.layer);
   const Site site{"laws", subject.width, subject.width, 0, 1, 1};
-  DescribeFields fields;
-  entry.describe(fields);
+  const auto made_with = [&](const std::string& key, ConfigValue value) {
+    ConfigValue config = subject.config;
+    config.set(key, std::move(value));
+    return entry.make(config, subject.layer, site).status();
+  };
   Worst worst;
   double wrong = 0.0;
-  ConfigValue unknown = subject.config;
-  unknown.set("a_key_that_no_layer_has", ConfigValue(int64_t{1}));
-  const auto refused = entry.make(unknown, subject.layer, site);
-  if (refused.ok() || refused.status().message().find("a_key_that_no_layer_has") == absl::string_view::npos) {
-    wrong += 1.0;
-    worst.add(wrong, "an unknown key is not refused by name");
+  const auto found = [&](const std::string& what) { worst.add(wrong += 1.0, what); };
+  const absl::Status refused = made_with("a_key_that_no_layer_has", ConfigValue(int64_t{1}));
+  if (refused.ok() || std::string(refused.message()).find("a_key_that_no_layer_has") == std::string::npos) {
+    found("an unknown key is not refused by name");
   }
-  // A key is read when a value of the wrong type is refused.
-  for (const FieldDescription& field : fields.result) {
-    ConfigValue mistyped = subject.config;
-    mistyped.set(field.key, ConfigValue(ConfigValue::Table{}));
-    if (field.type == "table" || !entry.make(mistyped, subject.layer, site).ok()) continue;
-    wrong += 1.0;
-    worst.add(wrong, "the key " + field.key + " is documented but not read");
+  WriteFields defaults;
+  entry.describe(defaults);
+  for (const auto& [key, value] : *defaults.result.table()) {
+    // A value that the subject sets itself may rule out the default of another key.
+    if (subject.config.table()->empty()) {
+      if (const absl::Status taken = made_with(key, value); !taken.ok()) found(std::string(taken.message()));
+    }
+    // A key is read when a value of the wrong type is refused.
+    if (!value.table() && made_with(key, ConfigValue(ConfigValue::Table{})).ok()) {
+      found("the key " + key + " is documented but not read");
+    }
   }
   return worst.result("configuration", 0.0, "keys");
 }

@@ -66,6 +66,7 @@ Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<i
 }
 
 double relative_error(const Tensor& a, const Tensor& b) {
+  if (a.sizes() != b.sizes()) return INFINITY;  // a − b would be broadcast
   if (a.numel() == 0) return 0.0;
   const Tensor wide_a = a.detach().to(at::kDouble), wide_b = b.detach().to(at::kDouble);
   const double scale = std::max(1.0, wide_b.abs().max().item().toDouble());
@@ -74,6 +75,7 @@ double relative_error(const Tensor& a, const Tensor& b) {
 }
 
 double rms_error(const Tensor& a, const Tensor& b) {
+  if (a.sizes() != b.sizes()) return INFINITY;
   const Tensor wide_a = a.detach().to(at::kDouble), wide_b = b.detach().to(at::kDouble);
   const double size = wide_b.norm().item().toDouble(), error = wide_a.sub(wide_b).norm().item().toDouble();
   return std::isnan(error) ? INFINITY : error / std::max(size, 1e-30);
