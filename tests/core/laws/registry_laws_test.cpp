@@ -1,24 +1,23 @@
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 
+#include <cctype>
+#include <tuple>
+
 #include "architectures/registry.h"
-#include "core/io/toml.h"
 #include "core/laws/laws.h"
 #include "core/tensor/memory_meter.h"
 
-// Every law for every layer of the project, with its defaults and with further configs that reach its other paths.
+// Every law for every layer of the project: with its defaults, with each other option and flag that it documents, and with
+// configs that combine them.
 namespace hippodrome::registry_laws_test {
 namespace {
 
 struct Case {
   std::string layer;
-  std::string config;  // assignments as TOML; empty: the defaults
+  ConfigValue config;
   int64_t width = 8;
 };
-
-// Configs beyond the defaults. One of a layer that is not there fails: a layer that was renamed loses no test.
-std::vector<Case> further_cases() {
-  return {};
-}
 
 const Registry& registry() {
   static const Registry all = [] {
@@ -29,25 +28,106 @@ const Registry& registry() {
   return all;
 }
 
+Case with(std::string layer, const std::vector<std::pair<std::string, ConfigValue>>& keys, int64_t width = 8) {
+  Case made{std::move(layer), ConfigValue(), width};
+  for (const auto& [key, value] : keys) made.config.set(key, value);
+  return made;
+}
+
+ConfigValue integer(int64_t value) { return ConfigValue(value); }
+ConfigValue text(const char* value) { return ConfigValue(std::string(value)); }
+
+// What single keys do not reach.
+std::vector<Case> combinations() {
+  return {
+      with("attention", {{"heads", integer(4)}, {"kv_heads", integer(2)}}),
+      with("attention", {{"heads", integer(4)}, {"kv_heads", integer(1)}, {"positions", text("none")}}),
+      with("attention", {{"kv_heads", integer(2)}, {"kernel", text("reference")}}),
+      with("attention", {{"heads", integer(1)}, {"head_size", integer(6)}, {"rope_layout", text("interleaved")}}),
+      with("mlp", {{"activation", text("swiglu")}, {"bias", ConfigValue(false)}}, 12),
+  };
+}
+
+// The options of a choice, as DescribeFields writes them: "rope | none".
+std::vector<std::string> options_of(const FieldDescription& field) {
+  std::vector<std::string> options;
+  for (size_t begin = 0; field.type.find(" | ") != std::string::npos && begin <= field.type.size();) {
+    const size_t end = std::min(field.type.find(" | ", begin), field.type.size());
+    options.push_back(field.type.substr(begin, end - begin));
+    begin = end + 3;
+  }
+  return options;
+}
+
 std::vector<Case> cases() {
   std::vector<Case> result;
-  for (const LayerEntry& entry : registry().layers()) result.push_back({entry.name, ""});
-  for (const Case& further : further_cases()) result.push_back(further);
+  for (const LayerEntry& entry : registry().layers()) {
+    result.push_back({entry.name, ConfigValue()});
+    // No multiple of a vector's lanes.
+    result.push_back({entry.name, ConfigValue(), 20});
+    DescribeFields fields;
+    entry.describe(fields);
+    for (const FieldDescription& field : fields.result) {
+      for (const std::string& option : options_of(field)) {
+        if ("\"" + option + "\"" != field.default_value) result.push_back(with(entry.name, {{field.key, ConfigValue(option)}}));
+      }
+      if (field.type == "boolean") {
+        result.push_back(with(entry.name, {{field.key, ConfigValue(field.default_value == "false")}}));
+      }
+    }
+  }
+  const std::vector<Case> further = combinations();
+  result.insert(result.end(), further.begin(), further.end());
   return result;
 }
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
-  std::string name = info.param.layer + (info.param.config.empty() ? "" : "_" + info.param.config) +
-                     (info.param.width == 8 ? "" : "_width" + std::to_string(info.param.width));
-  std::string letters;
-  for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c))) letters += c;
-    else if (!letters.empty() && letters.back() != '_') letters += '_';
+  std::string words = info.param.layer;
+  for (const auto& [key, value] : *info.param.config.table()) words += "_" + key + "_" + value.json();
+  if (info.param.width != 8) words += "_width_" + std::to_string(info.param.width);
+  std::string name;
+  for (const char c : words) {
+    if (std::isalnum(static_cast<unsigned char>(c))) {
+      name += c;
+    } else if (!name.empty() && name.back() != '_') {
+      name += '_';
+    }
   }
-  return letters;
+  return name;
 }
 
-class RegisteredLayers : public testing::TestWithParam<std::tuple<Case, size_t>> {};
+class RegisteredLayers : public testing::TestWithParam<Case> {};
+
+TEST_P(RegisteredLayers, KeepEveryLaw) {
+  memory_meter::install();  // without it one law cannot see anything
+  LawSubject subject;
+  subject.registry = &registry();
+  subject.layer = GetParam().layer;
+  subject.config = GetParam().config;
+  subject.width = GetParam().width;
+  const auto results = check_laws(subject);
+  ASSERT_TRUE(results.ok()) << results.status();
+  ASSERT_EQ(results->size(), laws().size());
+  for (const LawResult& result : *results) {
+    EXPECT_TRUE(result.passed) << result.law << ": " << result.measured << " > " << result.bound << " " << result.unit << "; "
+                               << result.note;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Laws, RegisteredLayers, testing::ValuesIn(cases()), name_of);
+
+TEST(Registry, HasNamesThatAreFoundAndPresetsThatParse) {
+  EXPECT_FALSE(registry().layers().empty());
+  for (const LayerEntry& entry : registry().layers()) {
+    EXPECT_EQ(*registry().layer(entry.name), &entry) << "two layers are called " << entry.name;
+    EXPECT_FALSE(entry.doc.empty()) << entry.name;
+    EXPECT_FALSE(entry.family.empty()) << entry.name;
+  }
+  for (const PresetEntry& entry : registry().presets()) {
+    EXPECT_EQ(*registry().preset(entry.name), &entry) << "two presets are called " << entry.name;
+    EXPECT_FALSE(entry.doc.empty()) << entry.name;
+  }
+}
 
 }  // namespace
 }  // namespace hippodrome::registry_laws_test
