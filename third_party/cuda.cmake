@@ -1,13 +1,6 @@
 # libhippodrome_cuda.so: the CUDA kernels, loaded at run time where a GPU is present. One binary serves both kinds of machine.
 # The .cu files hold no LibTorch headers (they would be parsed twice, at 12 s a file); cuda_op.cpp files bind them to LibTorch.
 
-# The bindings match the pattern by which libhippodrome finds its sources, but belong to this library.
-if(TARGET hippodrome)
-  get_target_property(hippodrome_sources hippodrome SOURCES)
-  list(FILTER hippodrome_sources EXCLUDE REGEX "/cuda_op\\.cpp$")
-  set_target_properties(hippodrome PROPERTIES SOURCES "${hippodrome_sources}")
-endif()
-
 if(HIPPODROME_CUDA STREQUAL "OFF")
   return()
 endif()
