@@ -1,0 +1,108 @@
+#include "architectures/registry.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/randint.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "core/io/toml.h"
+#include "core/model/language_model.h"
+
+namespace hippodrome {
+namespace {
+
+Registry full_registry() {
+  Registry registry;
+  register_all(registry);
+  return registry;
+}
+
+std::unique_ptr<LanguageModel> model_of(const Registry& registry, const std::string& preset, int64_t vocabulary,
+                                        const std::string& more = "") {
+  const PresetEntry* entry = *registry.preset(preset);
+  auto table = parse_toml(entry->toml, "preset " + preset);
+  EXPECT_TRUE(table.ok()) << table.status();
+  if (!more.empty()) table->merge(*parse_toml(more, "test"));
+  const auto config = read_config<ModelConfig>(*table, "models");
+  EXPECT_TRUE(config.ok()) << config.status();
+  auto model = LanguageModel::make(*config, vocabulary, "models", registry);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return *std::move(model);
+}
+
+TEST(Registry, NamesAreUniqueAndDocumented) {
+  const Registry registry = full_registry();
+  std::set<std::string> names;
+  for (const LayerEntry& layer : registry.layers()) {
+    EXPECT_TRUE(names.insert(layer.name).second) << layer.name;
+    EXPECT_FALSE(layer.doc.empty()) << layer.name;
+    DescribeFields fields;
+    layer.describe(fields);
+    for (const FieldDescription& field : fields.result) EXPECT_FALSE(field.doc.empty()) << layer.name << "." << field.key;
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"attention", "gru", "lstm", "mamba", "mlp", "rwkv_channel_mix", "rwkv_time_mix",
+                                          "s4d"}));
+}
+
+// A layer's keys must not be those of the block around it, which takes them out of the table first.
+TEST(Registry, LayerKeysDoNotCollideWithTheBlocks) {
+  const Registry registry = full_registry();
+  DescribeFields block;
+  BlockConfig().bind(block);
+  for (const LayerEntry& layer : registry.layers()) {
+    DescribeFields fields;
+    layer.describe(fields);
+    for (const FieldDescription& field : fields.result) {
+      for (const FieldDescription& taken : block.result) EXPECT_NE(field.key, taken.key) << layer.name;
+    }
+  }
+}
+
+TEST(Registry, EveryPresetBuildsAndRuns) {
+  const Registry registry = full_registry();
+  const at::NoGradGuard inference;
+  for (const PresetEntry& preset : registry.presets()) {
+    const auto model = model_of(registry, preset.name, 50);
+    model->parameters().materialise(1, at::TensorOptions().dtype(at::kFloat));
+    const at::Tensor tokens = at::randint(50, {2, 12}, at::kLong);
+    const Context context = Context::plain(2, 12, 0, tokens.device());
+    const at::Tensor logits = model->logits(model->hidden(tokens, context, nullptr));
+    EXPECT_EQ(logits.sizes(), at::IntArrayRef({2, 12, 50})) << preset.name;
+    EXPECT_TRUE(logits.isfinite().all().item().toBool()) << preset.name;
+    // Racing sizes: comparable without any key set.
+    const int64_t body = model->parameters().count() - 50 * 128;
+    EXPECT_GT(body, 300'000) << preset.name;
+    EXPECT_LT(body, 700'000) << preset.name;
+  }
+}
+
+TEST(Registry, PublishedModelsHaveTheirParameterCounts) {
+  const Registry registry = full_registry();
+  EXPECT_EQ(model_of(registry, "gpt2", 50257, "width = 768\nrepeats = 12\nmax_positions = 1024\n[blocks.attention]\nheads = 12")
+                ->parameters().count(), 124439808);
+  EXPECT_EQ(model_of(registry, "mamba", 50280, "width = 768\nrepeats = 24")->parameters().count(), 129135360);
+  EXPECT_EQ(model_of(registry, "rwkv", 50277, "width = 768\nrepeats = 12")->parameters().count(), 169342464);
+  // Llama-2 7B and Llama-3 8B: untied, the latter with grouped queries.
+  EXPECT_EQ(model_of(registry, "transformer", 32000,
+                     "width = 4096\nrepeats = 32\ntied = false\n[blocks.attention]\nheads = 32\n[blocks.mlp]\nmultiple = 256")
+                ->parameters().count(), 6738415616);
+  EXPECT_EQ(model_of(registry, "transformer", 128256,
+                     "width = 4096\nrepeats = 32\ntied = false\n[blocks.attention]\nheads = 32\nkv_heads = 8\n"
+                     "[blocks.mlp]\nhidden = 14336")
+                ->parameters().count(), 8030261248);
+}
+
+TEST(Registry, AWrongKeyOfALayerIsNamed) {
+  const Registry registry = full_registry();
+  const auto table = *parse_toml("pattern = [\"attention\"]\n[blocks.attention]\nhead = 2", "recipe.toml");
+  const auto config = *read_config<ModelConfig>(table, "models");
+  const auto model = LanguageModel::make(config, 10, "models", registry);
+  ASSERT_FALSE(model.ok());
+  EXPECT_NE(std::string(model.status().message()).find("recipe.toml:3"), std::string::npos) << model.status();
+  EXPECT_NE(std::string(model.status().message()).find("heads"), std::string::npos) << model.status();
+}
+
+}  // namespace
+}  // namespace hippodrome
