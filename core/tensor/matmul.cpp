@@ -32,10 +32,10 @@ bool suits_onednn(const Tensor& x) {
 
 struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& weight,
-                        const Tensor& bias) {
+                        const OptionalTensor& bias) {
     context->save_for_backward({x, weight});
-    context->saved_data["bias"] = bias.defined();
-    return onednn_linear(x, weight, bias.defined() ? OptionalTensor(bias) : std::nullopt);
+    context->saved_data["bias"] = bias.has_value();
+    return onednn_linear(x, weight, bias);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -88,10 +88,11 @@ void set_matrix_library(MatrixLibrary library) { library_of_process = library; }
 MatrixLibrary matrix_library() { return library_of_process; }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const OptionalTensor optional_bias = bias.defined() ? OptionalTensor(bias) : std::nullopt;
   if (suits_onednn(x)) {
-    return OneDnnLinear::apply(x, weight, bias);
+    return OneDnnLinear::apply(x, weight, optional_bias);
   }
-  return at::linear(x, weight, bias.defined() ? OptionalTensor(bias) : std::nullopt);
+  return at::linear(x, weight, optional_bias);
 }
 
 }  // namespace hippodrome
