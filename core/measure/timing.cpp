@@ -46,7 +46,8 @@ Timing measure_time(const std::function<void()>& work, const TimingOptions& opti
     last_median = median;
   }
   timing.warmups = static_cast<int>(warm.size());
-  if (after_warmup) after_warmup();
+  // Without time for a sample, what was seen so far is the result, its peaks included.
+  if (after_warmup && !over()) after_warmup();
   while (static_cast<int>(timing.samples.size()) < options.repeats && !over()) {
     timing.samples.push_back(seconds_of(work));
     spent += timing.samples.back();

@@ -47,6 +47,7 @@
 //   tokens_per_second   number   median over samples: trained, read, or generated tokens of all sequences
 //   quantiles           [q20, q50, q80]   tokens per second
 //   samples_seconds     [number]  every timed repeat: one training step, one prefill, or one decoding step
+//   others_cores        number   cores that other processes used during the samples: 0 on a quiet machine
 //   time_to_first_token number   seconds, prefill only
 //   peak_bytes          integer  highest allocated
 //   memory              {"weights", "gradients", "optimizer", "activations", "state"}   bytes at the peak; optimizer: its

@@ -10,6 +10,7 @@
 #include "core/base/random.h"
 #include "core/io/atomic_file.h"
 #include "core/io/json_config.h"
+#include "core/measure/neighbours.h"
 #include "core/measure/provenance.h"
 #include "core/measure/timing.h"
 #include "core/tensor/memory_meter.h"
@@ -23,6 +24,8 @@ using nlohmann::json;
 namespace {
 
 constexpr uint64_t kSeed = 1;
+// How long a phase waits for other processes to calm down before it measures all the same, and says so in its row.
+constexpr double kQuietSeconds = 2.0;
 
 Tensor random_tokens(int64_t rows, int64_t length, int64_t vocabulary) {
   Tensor tokens = at::empty({rows, length}, at::kLong);
@@ -39,6 +42,7 @@ struct Measured {
   double tokens = 0.0;  // per sample
   int64_t peak = 0;
   json memory;          // the peak's parts in bytes
+  double others = 0.0;  // cores that other processes used meanwhile
 };
 
 // Runs one phase's work until it settles, takes samples, and splits the peak: what rests in known tensors is known, the
@@ -49,11 +53,15 @@ Measured measure_phase(const PointSpec& spec, const std::function<void()>& work,
   TimingOptions options;
   options.repeats = static_cast<int>(spec.repeats);
   options.time_limit = spec.seconds;
-  // The peak of a phase that ended in its warm-up is the warm-up's.
+  wait_for_quiet(/*cores=*/0.2, /*seconds=*/kQuietSeconds);
+  NeighbourWatch watch;
   memory_meter::reset_peak();
-  result.timing = measure_time(work, options, [] { memory_meter::reset_peak(); });
-  result.peak = std::max(memory_meter::peak_bytes(), memory_meter::current_bytes());
-  if (result.timing.samples.size() == 1 && result.timing.timed_out) result.peak = memory_meter::peak_bytes();
+  result.timing = measure_time(work, options, [&watch] {
+    memory_meter::reset_peak();
+    watch.restart();
+  });
+  result.others = watch.cores();
+  result.peak = memory_meter::peak_bytes();
   const int64_t state = state_bytes();
   result.memory = {{"weights", weights},
                    {"optimizer", optimizer},
@@ -146,6 +154,7 @@ json measured_row(const PointSpec& spec, const std::string& phase, LanguageModel
   row["quantiles"] = {rate(0.2), rate(0.5), rate(0.8)};
   row["samples_seconds"] = timing.samples;
   row["warmups"] = timing.warmups;
+  row["others_cores"] = measured.others;
   if (phase == "prefill") row["time_to_first_token"] = timing.median();
   row["peak_bytes"] = measured.peak;
   row["memory"] = measured.memory;
