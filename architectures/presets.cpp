@@ -1,7 +1,7 @@
 #include "architectures/registry.h"
 
-// Models by name, at a size for racing on a CPU: some 0.4 M parameters beside embedding and head. Recipes override them key by
-// key, and `match` solves the width. Each keeps its authors' initial values.
+// Models by name, at a size for racing on a CPU: some 0.4 M parameters beside embedding and head. Recipes override them
+// key by key, and `match` solves the width. Each keeps its authors' initial values.
 namespace hippodrome {
 
 void register_presets(Registry& registry) {
@@ -56,7 +56,8 @@ activation = "gelu_tanh"
 init = "gpt2"
 )"});
 
-  registry.add(PresetEntry{"rwkv", "RWKV-4: time mixing and channel mixing, its small embedding and orthogonal head", R"(
+  registry.add(
+      PresetEntry{"rwkv", "RWKV-4: time mixing and channel mixing, its small embedding and orthogonal head", R"(
 pattern = ["rwkv_time_mix", "rwkv_channel_mix"]
 repeats = 2
 width = 128

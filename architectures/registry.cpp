@@ -14,10 +14,12 @@ namespace hippodrome {
 void register_all(Registry& registry) {
   registry.add(layer_entry<Lstm>("lstm", "recurrent", "long short-term memory"));
   registry.add(layer_entry<Gru>("gru", "recurrent", "gated recurrent unit"));
-  registry.add(layer_entry<Attention>("attention", "transformer", "causal attention, grouped queries, rotary positions, cache"));
+  registry.add(
+      layer_entry<Attention>("attention", "transformer", "causal attention, grouped queries, rotary positions, cache"));
   registry.add(layer_entry<Mlp>("mlp", "transformer", "position-wise feed-forward layer: ReLU, GELU, SwiGLU"));
   registry.add(layer_entry<RwkvTimeMix>("rwkv_time_mix", "rwkv", "RWKV-4's time mixing: token shift, WKV, receptance"));
-  registry.add(layer_entry<RwkvChannelMix>("rwkv_channel_mix", "rwkv", "RWKV-4's channel mixing: token shift, squared ReLU"));
+  registry.add(
+      layer_entry<RwkvChannelMix>("rwkv_channel_mix", "rwkv", "RWKV-4's channel mixing: token shift, squared ReLU"));
   registry.add(layer_entry<S4d>("s4d", "ssm", "diagonal state-space model: recurrence or FFT convolution"));
   registry.add(layer_entry<Mamba>("mamba", "ssm", "Mamba-1: causal convolution, selective scan, gate"));
   register_presets(registry);

@@ -110,8 +110,7 @@ PlainGradients shift_plain_backward(const Tensor& x, const Tensor& first, const 
           for (int64_t c = 0; c < width; ++c) {
             Wide total(0);
             for (int64_t m = 0; m < count; ++m) {
-              total += (Wide(1) - static_cast<Wide>(mix[m * width + c])) *
-                       static_cast<Wide>(g[m][token * width + c]);
+              total += (Wide(1) - static_cast<Wide>(mix[m * width + c])) * static_cast<Wide>(g[m][token * width + c]);
             }
             to[c] = static_cast<scalar_t>(total);
           }
@@ -139,13 +138,15 @@ struct PlainShift : torch::autograd::Function<PlainShift> {
 }  // namespace
 }  // namespace token_shift_detail
 
-TokenShift token_shift(const Tensor& x, const Context& context, const Tensor& previous, const std::vector<Tensor>& mixes) {
+TokenShift token_shift(const Tensor& x, const Context& context, const Tensor& previous,
+                       const std::vector<Tensor>& mixes) {
   using namespace token_shift_detail;
   const int64_t rows = x.size(0), length = x.size(1), width = x.size(2);
   const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   TokenShift result;
   if (!context.ragged && x.device().is_cpu()) {
-    const Tensor first = previous.defined() ? previous.to(x.scalar_type()).contiguous() : at::zeros({rows, width}, x.options());
+    const Tensor first =
+        previous.defined() ? previous.to(x.scalar_type()).contiguous() : at::zeros({rows, width}, x.options());
     result.mixed = PlainShift::apply(x.contiguous(), first, at::stack(mixes));
     result.last = x.select(1, length - 1).to(wide).clone();
     return result;
@@ -158,9 +159,9 @@ TokenShift token_shift(const Tensor& x, const Context& context, const Tensor& pr
   } else {
     // A causal convolution with the taps (1, 0): it skips padding and restarts at position 0, exactly.
     const Tensor taps = at::cat({at::ones({width, 1}, x.options()), at::zeros({width, 1}, x.options())}, 1);
-    const auto shifted = causal_conv1d(x.transpose(1, 2), taps, std::nullopt, "",
-                                       previous.defined() ? OptionalTensor(previous.unsqueeze(-1)) : std::nullopt,
-                                       context.positions);
+    const auto shifted =
+        causal_conv1d(x.transpose(1, 2), taps, std::nullopt, "",
+                      previous.defined() ? OptionalTensor(previous.unsqueeze(-1)) : std::nullopt, context.positions);
     before = shifted.y.transpose(1, 2);
     result.last = shifted.final_state.squeeze(-1);
   }

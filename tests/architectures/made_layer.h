@@ -25,7 +25,8 @@ inline Site site_of(int64_t width, int64_t blocks = 4) {
 template <class L>
 class Made {
  public:
-  explicit Made(const typename L::Config& config, const Site& site, at::ScalarType dtype = at::kDouble, double spread = 0.0)
+  explicit Made(const typename L::Config& config, const Site& site, at::ScalarType dtype = at::kDouble,
+                double spread = 0.0)
       : layer_(config, site) {
     layer_.parameters().materialise(7, at::TensorOptions().dtype(dtype));
     for (const ParameterPtr& parameter : layer_.parameters().list()) {
@@ -56,9 +57,7 @@ inline Context ragged_context(const std::vector<std::vector<int64_t>>& rows) {
   return context;
 }
 
-inline double farthest(const Tensor& a, const Tensor& b) {
-  return a.sub(b).abs().max().item().toDouble();
-}
+inline double farthest(const Tensor& a, const Tensor& b) { return a.sub(b).abs().max().item().toDouble(); }
 
 // y of x [B, L, D] read in pieces with a carried state; `state` is left as after the last.
 inline Tensor in_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t>& lengths, State& state) {
@@ -72,6 +71,8 @@ inline Tensor in_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t
   return at::cat(outputs, 1);
 }
 
-inline State fresh_state(const Layer& layer, const Tensor& x) { return layer.initial_state({x.size(0), 4, x.options()}); }
+inline State fresh_state(const Layer& layer, const Tensor& x) {
+  return layer.initial_state({x.size(0), 4, x.options()});
+}
 
 }  // namespace hippodrome

@@ -40,10 +40,11 @@ TEST(Registry, NamesAreUniqueAndDocumented) {
     EXPECT_FALSE(layer.doc.empty()) << layer.name;
     DescribeFields fields;
     layer.describe(fields);
-    for (const FieldDescription& field : fields.result) EXPECT_FALSE(field.doc.empty()) << layer.name << "." << field.key;
+    for (const FieldDescription& field : fields.result)
+      EXPECT_FALSE(field.doc.empty()) << layer.name << "." << field.key;
   }
-  EXPECT_EQ(names, (std::set<std::string>{"attention", "gru", "lstm", "mamba", "mlp", "rwkv_channel_mix", "rwkv_time_mix",
-                                          "s4d"}));
+  EXPECT_EQ(names, (std::set<std::string>{"attention", "gru", "lstm", "mamba", "mlp", "rwkv_channel_mix",
+                                          "rwkv_time_mix", "s4d"}));
 }
 
 // A layer's keys must not be those of the block around it, which takes them out of the table first.
@@ -80,18 +81,26 @@ TEST(Registry, EveryPresetBuildsAndRuns) {
 
 TEST(Registry, PublishedModelsHaveTheirParameterCounts) {
   const Registry registry = full_registry();
-  EXPECT_EQ(model_of(registry, "gpt2", 50257, "width = 768\nrepeats = 12\nmax_positions = 1024\n[blocks.attention]\nheads = 12")
-                ->parameters().count(), 124439808);
+  EXPECT_EQ(model_of(registry, "gpt2", 50257,
+                     "width = 768\nrepeats = 12\nmax_positions = 1024\n[blocks.attention]\nheads = 12")
+                ->parameters()
+                .count(),
+            124439808);
   EXPECT_EQ(model_of(registry, "mamba", 50280, "width = 768\nrepeats = 24")->parameters().count(), 129135360);
   EXPECT_EQ(model_of(registry, "rwkv", 50277, "width = 768\nrepeats = 12")->parameters().count(), 169342464);
   // Llama-2 7B and Llama-3 8B: untied, the latter with grouped queries.
-  EXPECT_EQ(model_of(registry, "transformer", 32000,
-                     "width = 4096\nrepeats = 32\ntied = false\n[blocks.attention]\nheads = 32\n[blocks.mlp]\nmultiple = 256")
-                ->parameters().count(), 6738415616);
+  EXPECT_EQ(
+      model_of(registry, "transformer", 32000,
+               "width = 4096\nrepeats = 32\ntied = false\n[blocks.attention]\nheads = 32\n[blocks.mlp]\nmultiple = 256")
+          ->parameters()
+          .count(),
+      6738415616);
   EXPECT_EQ(model_of(registry, "transformer", 128256,
                      "width = 4096\nrepeats = 32\ntied = false\n[blocks.attention]\nheads = 32\nkv_heads = 8\n"
                      "[blocks.mlp]\nhidden = 14336")
-                ->parameters().count(), 8030261248);
+                ->parameters()
+                .count(),
+            8030261248);
 }
 
 TEST(Registry, AWrongKeyOfALayerIsNamed) {

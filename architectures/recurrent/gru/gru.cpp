@@ -13,7 +13,8 @@
 namespace hippodrome {
 
 void Gru::Config::bind(Fields& fields) {
-  fields.integer("hidden", hidden, {0, 1 << 20}, "hidden width, projected back to the model's; 0: the model's, not projected");
+  fields.integer("hidden", hidden, {0, 1 << 20},
+                 "hidden width, projected back to the model's; 0: the model's, not projected");
   fields.choice("kernel", kernel, {"fused", "library", "reference"},
                 "the project's recurrence, LibTorch's gru, or plain loops");
 }
@@ -57,10 +58,12 @@ Tensor Gru::forward(const Tensor& x, const Context& context, State* state) {
 
 Tensor Gru::forward_library(const Tensor& x, State* state) const {
   const auto options = x.options();
-  const Tensor h0 = state ? state->get("h").to(x.scalar_type()).unsqueeze(0) : at::zeros({1, x.size(0), hidden_}, options);
+  const Tensor h0 =
+      state ? state->get("h").to(x.scalar_type()).unsqueeze(0) : at::zeros({1, x.size(0), hidden_}, options);
   const std::vector<Tensor> weights = {input_.weight()->cast(x), weight_hh_->cast(x), input_bias_->cast(x),
                                        at::cat({at::zeros({2 * hidden_}, options), bias_hn_->cast(x)})};
-  auto [y, h] = at::gru(x, h0, weights, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0, /*train=*/at::GradMode::is_enabled(),
+  auto [y, h] = at::gru(x, h0, weights, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0,
+                        /*train=*/at::GradMode::is_enabled(),
                         /*bidirectional=*/false, /*batch_first=*/true);
   if (state) state->put("h", h.squeeze(0).to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
   return y;
@@ -71,7 +74,7 @@ Traits Gru::traits() const {
   return {.causal = true,
           .packs = !library,
           .state_growth = StateGrowth::kConstant,
-          .kernel_class = library ? KernelClass::kLibrary
+          .kernel_class = library                         ? KernelClass::kLibrary
                           : config_.kernel == "reference" ? KernelClass::kReference
                                                           : KernelClass::kFused};
 }
@@ -79,17 +82,17 @@ Traits Gru::traits() const {
 Cost Gru::cost(const Workload& workload) const {
   const int64_t tokens = workload.rows * workload.length, H = hidden_;
   const auto t = static_cast<double>(tokens);
-  // Per hidden unit beside the products: two sigmoids of sum, negation, exponential, sum and quotient, one sum for q, three
-  // operations for n and four for h, one each.
-  constexpr double kGates = 18.0;
+  // Per hidden unit beside the products: two sums, each through a sigmoid of exponential, sum and quotient, one sum for
+  // q, three operations for n and four for h, one each.
+  constexpr double kGates = 16.0;
   Cost cost;
   cost.flops = input_.flops(t) + t * static_cast<double>(H) * (6.0 * static_cast<double>(H) + kGates) +
                (output_ ? output_->flops(t) : 0.0);
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);  // float32 or wider
   cost.state_bytes = workload.rows * H * state_element;
   const int64_t out = output_ ? H + output_->out() : 0;
-  cost.bytes_moved = static_cast<double>((tokens * (input_.in() + 7 * H + out) + parameters_.count()) * workload.element_size +
-                                         2 * cost.state_bytes);
+  cost.bytes_moved = static_cast<double>(
+      (tokens * (input_.in() + 7 * H + out) + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
   // x, the gates and the recurrent product after their activations, and the output.
   cost.saved_bytes = tokens * (input_.in() + 6 * H) * workload.element_size;
   return cost;

@@ -9,8 +9,8 @@
 
 namespace hippodrome {
 
-// Gated recurrent unit, one layer (Cho et al. 2014, with the reset gate after the recurrent product, as cuDNN and PyTorch).
-// Equations, shapes, state and cost: README.md.
+// Gated recurrent unit, one layer (Cho et al. 2014, with the reset gate after the recurrent product, as cuDNN and
+// PyTorch). Equations, shapes, state and cost: README.md.
 class Gru final : public Layer {
  public:
   struct Config {
@@ -33,10 +33,10 @@ class Gru final : public Layer {
 
   Config config_;
   int64_t hidden_;
-  Linear input_;            // [3H, D] with bias: gates r, z, n
+  Linear input_;  // [3H, D] with bias: gates r, z, n
   ParameterPtr input_bias_;
-  ParameterPtr weight_hh_;  // [3H, H]
-  ParameterPtr bias_hn_;    // [H], inside the reset gate's product
+  ParameterPtr weight_hh_;        // [3H, H]
+  ParameterPtr bias_hn_;          // [H], inside the reset gate's product
   std::optional<Linear> output_;  // [E, H], only when `hidden` is given
 };
 

@@ -12,7 +12,8 @@
 namespace hippodrome {
 
 void Lstm::Config::bind(Fields& fields) {
-  fields.integer("hidden", hidden, {0, 1 << 20}, "hidden width, projected back to the model's; 0: the model's, not projected");
+  fields.integer("hidden", hidden, {0, 1 << 20},
+                 "hidden width, projected back to the model's; 0: the model's, not projected");
   fields.number("forget_bias", forget_bias, {-100.0, 100.0}, "added to the forget gates' initial bias");
   fields.choice("kernel", kernel, {"fused", "library", "reference"},
                 "the project's recurrence, LibTorch's lstm, or plain loops");
@@ -69,12 +70,15 @@ Tensor Lstm::forward(const Tensor& x, const Context& context, State* state) {
 Tensor Lstm::forward_library(const Tensor& x, State* state) const {
   const auto options = x.options();
   const Tensor zero = at::zeros({1, x.size(0), hidden_}, options);
-  const auto carried = [&](const char* name) { return state ? state->get(name).to(x.scalar_type()).unsqueeze(0) : zero; };
+  const auto carried = [&](const char* name) {
+    return state ? state->get(name).to(x.scalar_type()).unsqueeze(0) : zero;
+  };
   // LibTorch's lstm has a second bias, beside the recurrent product.
   const std::vector<Tensor> weights = {input_.weight()->cast(x), weight_hh_->cast(x), input_bias_->cast(x),
                                        at::zeros({4 * hidden_}, options)};
-  auto [y, h, c] = at::lstm(x, {carried("h"), carried("c")}, weights, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0,
-                            /*train=*/at::GradMode::is_enabled(), /*bidirectional=*/false, /*batch_first=*/true);
+  auto [y, h, c] =
+      at::lstm(x, {carried("h"), carried("c")}, weights, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0,
+               /*train=*/at::GradMode::is_enabled(), /*bidirectional=*/false, /*batch_first=*/true);
   if (state) {
     const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     state->put("h", h.squeeze(0).to(wide));
@@ -88,7 +92,7 @@ Traits Lstm::traits() const {
   return {.causal = true,
           .packs = !library,
           .state_growth = StateGrowth::kConstant,
-          .kernel_class = library ? KernelClass::kLibrary
+          .kernel_class = library                         ? KernelClass::kLibrary
                           : config_.kernel == "reference" ? KernelClass::kReference
                                                           : KernelClass::kFused};
 }
@@ -96,17 +100,17 @@ Traits Lstm::traits() const {
 Cost Lstm::cost(const Workload& workload) const {
   const int64_t tokens = workload.rows * workload.length, H = hidden_;
   const auto t = static_cast<double>(tokens);
-  // Per hidden unit beside the products: three sigmoids of negation, exponential, sum and quotient, two tanh, three operations
+  // Per hidden unit beside the products: three sigmoids of exponential, sum and quotient, two tanh, three operations
   // for the cell and one for the output, one each.
-  constexpr double kGates = 18.0;
+  constexpr double kGates = 15.0;
   Cost cost;
   cost.flops = input_.flops(t) + t * static_cast<double>(H) * (8.0 * static_cast<double>(H) + kGates) +
                (output_ ? output_->flops(t) : 0.0);
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);  // float32 or wider
   cost.state_bytes = workload.rows * 2 * H * state_element;
   const int64_t out = output_ ? H + output_->out() : 0;
-  cost.bytes_moved = static_cast<double>((tokens * (input_.in() + 9 * H + out) + parameters_.count()) * workload.element_size +
-                                         2 * cost.state_bytes);
+  cost.bytes_moved = static_cast<double>(
+      (tokens * (input_.in() + 9 * H + out) + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
   // x, the four gates after their activations, the cell and the output.
   cost.saved_bytes = tokens * (input_.in() + 6 * H) * workload.element_size;
   return cost;

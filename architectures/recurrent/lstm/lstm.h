@@ -9,8 +9,8 @@
 
 namespace hippodrome {
 
-// Long short-term memory, one layer (Hochreiter & Schmidhuber 1997; forget gates: Gers et al. 2000). Equations, shapes, state
-// and cost: README.md.
+// Long short-term memory, one layer (Hochreiter & Schmidhuber 1997; forget gates: Gers et al. 2000). Equations, shapes,
+// state and cost: README.md.
 class Lstm final : public Layer {
  public:
   struct Config {
@@ -34,9 +34,9 @@ class Lstm final : public Layer {
 
   Config config_;
   int64_t hidden_;
-  Linear input_;            // [4H, D] with bias: gates i, f, g, o
+  Linear input_;  // [4H, D] with bias: gates i, f, g, o
   ParameterPtr input_bias_;
-  ParameterPtr weight_hh_;  // [4H, H]
+  ParameterPtr weight_hh_;        // [4H, H]
   std::optional<Linear> output_;  // [E, H], only when `hidden` is given
 };
 

@@ -38,9 +38,8 @@ RwkvChannelMix::RwkvChannelMix(const Config& config, const Site& site)
       receptance_(width_, site.output_width, channel_mix_detail::initialised(initialise::constant(0.0))),
       value_(hidden_, site.output_width, channel_mix_detail::initialised(initialise::constant(0.0))) {
   const double b = 1.0 - static_cast<double>(site.repeat) / static_cast<double>(site.repeats);
-  const Initialiser mix = initialise::from_index([b, D = static_cast<double>(width_)](int64_t i) {
-    return std::pow(static_cast<double>(i) / D, b);
-  });
+  const Initialiser mix = initialise::from_index(
+      [b, D = static_cast<double>(width_)](int64_t i) { return std::pow(static_cast<double>(i) / D, b); });
   mix_k_ = parameters_.add("time_mix_k", {width_}, mix, {.weight_decay = false});
   mix_r_ = parameters_.add("time_mix_r", {width_}, mix, {.weight_decay = false});
   parameters_.adopt("key", key_.parameters());
@@ -63,10 +62,7 @@ Tensor RwkvChannelMix::forward(const Tensor& x, const Context& context, State* s
 }
 
 Traits RwkvChannelMix::traits() const {
-  return {.causal = true,
-          .packs = true,
-          .state_growth = StateGrowth::kConstant,
-          .kernel_class = KernelClass::kLibrary};
+  return {.causal = true, .packs = true, .state_growth = StateGrowth::kConstant, .kernel_class = KernelClass::kLibrary};
 }
 
 Cost RwkvChannelMix::cost(const Workload& workload) const {
@@ -76,7 +72,8 @@ Cost RwkvChannelMix::cost(const Workload& workload) const {
   cost.flops = key_.flops(t) + receptance_.flops(t) + value_.flops(t);
   cost.state_bytes = workload.rows * width_ * std::max<int64_t>(4, workload.element_size);  // float32 or wider
   const int64_t elements = tokens * (5 * width_ + 6 * hidden_ + 6 * out);
-  cost.bytes_moved = static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
+  cost.bytes_moved =
+      static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
   // x, two mixes, relu and its square, the receptance and the value.
   cost.saved_bytes = tokens * (3 * width_ + 2 * hidden_ + 2 * out) * workload.element_size;
   return cost;

@@ -26,9 +26,9 @@ class RwkvChannelMix final : public Layer {
  private:
   int64_t width_, hidden_;
   ParameterPtr mix_k_, mix_r_;  // [D]
-  Linear key_;         // [F, D]
-  Linear receptance_;  // [E, D]
-  Linear value_;       // [E, F]
+  Linear key_;                  // [F, D]
+  Linear receptance_;           // [E, D]
+  Linear value_;                // [E, F]
 };
 
 }  // namespace hippodrome

@@ -15,7 +15,6 @@ namespace {
 
 Linear::Options initialised(Initialiser initialiser) { return {.weight = std::move(initialiser)}; }
 
-
 }  // namespace
 }  // namespace time_mix_detail
 
@@ -38,12 +37,14 @@ RwkvTimeMix::RwkvTimeMix(const Config& config, const Site& site)
     return initialise::from_index([=](int64_t i) { return std::pow(static_cast<double>(i) / D, exponent) + offset; });
   };
   time_decay_ = parameters_.add("time_decay", {width_}, initialise::from_index([a, D](int64_t i) {
-    const double fraction = D > 1.0 ? static_cast<double>(i) / (D - 1.0) : 0.0;
-    return -5.0 + 8.0 * std::pow(fraction, 0.7 + 1.3 * a);
-  }), {.weight_decay = false, .learning_rate_scale = 2.0, .keep_float32 = true});
+                                  const double fraction = D > 1.0 ? static_cast<double>(i) / (D - 1.0) : 0.0;
+                                  return -5.0 + 8.0 * std::pow(fraction, 0.7 + 1.3 * a);
+                                }),
+                                {.weight_decay = false, .learning_rate_scale = 2.0, .keep_float32 = true});
   time_first_ = parameters_.add("time_first", {width_}, initialise::from_index([](int64_t i) {
-    return std::log(0.3) + 0.5 * static_cast<double>((i + 1) % 3 - 1);
-  }), {.weight_decay = false, .learning_rate_scale = 3.0, .keep_float32 = true});
+                                  return std::log(0.3) + 0.5 * static_cast<double>((i + 1) % 3 - 1);
+                                }),
+                                {.weight_decay = false, .learning_rate_scale = 3.0, .keep_float32 = true});
   const ParameterFacts no_decay{.weight_decay = false};
   mix_k_ = parameters_.add("time_mix_k", {width_}, power(b, 0.0), no_decay);
   mix_v_ = parameters_.add("time_mix_v", {width_}, power(b, 0.3 * a), no_decay);
@@ -97,7 +98,8 @@ Cost RwkvTimeMix::cost(const Workload& workload) const {
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);  // float32 or wider
   cost.state_bytes = workload.rows * 4 * width_ * state_element;
   const int64_t elements = tokens * (17 * width_ + output_.out());
-  cost.bytes_moved = static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
+  cost.bytes_moved =
+      static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
   // x, three mixes, k, v, r, the mean and its product with r; the state every 64 tokens.
   cost.saved_bytes = tokens * 9 * width_ * workload.element_size +
                      workload.rows * ((workload.length + 63) / 64) * 3 * width_ * state_element;

@@ -8,8 +8,8 @@
 
 namespace hippodrome {
 
-// RWKV-4's time-mixing block (Peng et al. 2023, section 3.1): token shift, WKV, receptance. Equations, state and initial
-// values: README.md.
+// RWKV-4's time-mixing block (Peng et al. 2023, section 3.1): token shift, WKV, receptance. Equations, state and
+// initial values: README.md.
 class RwkvTimeMix final : public Layer {
  public:
   struct Config {
@@ -29,8 +29,8 @@ class RwkvTimeMix final : public Layer {
  private:
   Config config_;
   int64_t width_;
-  ParameterPtr time_decay_;  // [D]; the decay per step is e^(-e^time_decay)
-  ParameterPtr time_first_;  // [D], the bonus u of the present token
+  ParameterPtr time_decay_;             // [D]; the decay per step is e^(-e^time_decay)
+  ParameterPtr time_first_;             // [D], the bonus u of the present token
   ParameterPtr mix_k_, mix_v_, mix_r_;  // [D]
   Linear key_, value_, receptance_, output_;
 };

@@ -80,8 +80,9 @@ Mamba::Mamba(const Config& config, const Site& site)
       "dt_proj.bias", {inner_},
       mamba_detail::inverse_softplus_of_log_uniform(config.dt_min, config.dt_max, config.dt_floor), sensitive);
   A_log_ = parameters_.add("A_log", {inner_, config.state}, initialise::from_index([states = config.state](int64_t i) {
-    return std::log(static_cast<double>(i % states + 1));
-  }), sensitive);
+                             return std::log(static_cast<double>(i % states + 1));
+                           }),
+                           sensitive);
   D_ = parameters_.add("D", {inner_}, initialise::constant(1.0), sensitive);
   parameters_.adopt("out_proj", out_proj_.parameters());
 }
@@ -137,8 +138,8 @@ Cost Mamba::cost(const Workload& workload) const {
   // Per token and channel, sums, products, quotients and elementary functions counting one each:
   // convolution: K products and sums, and SiLU's difference, exponential, sum and quotient;
   const auto convolution = static_cast<double>(2 * K + 4);
-  // scan: bias 1, softplus 2, Δu 1, skip 2, gate 6; per state the decay's product and exponential, its product with the state,
-  // the input's product and sum, the output's product and sum.
+  // scan: bias 1, softplus 2, Δu 1, skip 2, gate 6; per state the decay's product and exponential, its product with the
+  // state, the input's product and sum, the output's product and sum.
   const auto scan = static_cast<double>(7 * N + 12);
   Cost cost;
   cost.flops = in_proj_.flops(t) + x_proj_.flops(t) + dt_proj_.flops(t) + out_proj_.flops(t) +
@@ -147,7 +148,8 @@ Cost Mamba::cost(const Workload& workload) const {
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);
   cost.state_bytes = workload.rows * inner_ * (K - 1 + N) * state_element;
   const int64_t elements = tokens * (in_proj_.in() + 9 * inner_ + 2 * (dt_rank_ + 2 * N) + out_proj_.out());
-  cost.bytes_moved = static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
+  cost.bytes_moved =
+      static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
   // x; xz; the convolution's result; δ, B, C; Δ; the scan's result; and a state every 64 tokens.
   cost.saved_bytes = tokens * (in_proj_.in() + 5 * inner_ + dt_rank_ + 2 * N) * workload.element_size +
                      workload.rows * ((workload.length + 63) / 64) * inner_ * N * state_element;

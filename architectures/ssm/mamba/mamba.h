@@ -8,15 +8,15 @@
 
 namespace hippodrome {
 
-// Mamba's mixer: causal convolution, selective scan, gate (Gu & Dao 2023, section 3.4 and algorithm 2). Equations, shapes,
-// state, initial values and cost: README.md.
+// Mamba's mixer: causal convolution, selective scan, gate (Gu & Dao 2023, section 3.4 and algorithm 2). Equations,
+// shapes, state, initial values and cost: README.md.
 class Mamba final : public Layer {
  public:
   struct Config {
-    int64_t state = 16;           // N
-    int64_t conv = 4;             // K
-    double expand = 2.0;          // d_in / D
-    int64_t dt_rank = 0;          // R; 0: ceil(D / 16)
+    int64_t state = 16;   // N
+    int64_t conv = 4;     // K
+    double expand = 2.0;  // d_in / D
+    int64_t dt_rank = 0;  // R; 0: ceil(D / 16)
     double dt_min = 1e-3;
     double dt_max = 1e-1;
     double dt_floor = 1e-4;
@@ -38,12 +38,12 @@ class Mamba final : public Layer {
 
  private:
   Config config_;
-  int64_t inner_;    // d_in
-  int64_t dt_rank_;  // R
-  Linear in_proj_;   // [2 d_in, D]: x, then the gate z
-  Linear x_proj_;    // [R + 2N, d_in]: δ, B, C
-  Linear dt_proj_;   // [d_in, R]; its bias goes to the scan
-  Linear out_proj_;  // [E, d_in]
+  int64_t inner_;             // d_in
+  int64_t dt_rank_;           // R
+  Linear in_proj_;            // [2 d_in, D]: x, then the gate z
+  Linear x_proj_;             // [R + 2N, d_in]: δ, B, C
+  Linear dt_proj_;            // [d_in, R]; its bias goes to the scan
+  Linear out_proj_;           // [E, d_in]
   ParameterPtr conv_weight_;  // [d_in, K]
   ParameterPtr conv_bias_;    // [d_in] or null
   ParameterPtr dt_bias_;      // [d_in]

@@ -82,10 +82,16 @@ struct Vandermonde : torch::autograd::Function<Vandermonde> {
     const Tensor p = t.coarse_exponents.view({1, -1, 1}), q = t.fine_exponents.view({1, -1, 1});
     const Tensor dw_real = dP.real.mul(t.coarse.real).add(dP.imag.mul(t.coarse.imag)).sum(1);
     const Tensor dw_imag = dP.imag.mul(t.coarse.real).sub(dP.real.mul(t.coarse.imag)).sum(1);
-    const Tensor dtheta_real = dP.real.mul(t.weighted.real).add(dP.imag.mul(t.weighted.imag)).mul(p).sum(1).add(
-        dQ.real.mul(t.fine.real).add(dQ.imag.mul(t.fine.imag)).mul(q).sum(1));
-    const Tensor dtheta_imag = dP.imag.mul(t.weighted.real).sub(dP.real.mul(t.weighted.imag)).mul(p).sum(1).add(
-        dQ.imag.mul(t.fine.real).sub(dQ.real.mul(t.fine.imag)).mul(q).sum(1));
+    const Tensor dtheta_real = dP.real.mul(t.weighted.real)
+                                   .add(dP.imag.mul(t.weighted.imag))
+                                   .mul(p)
+                                   .sum(1)
+                                   .add(dQ.real.mul(t.fine.real).add(dQ.imag.mul(t.fine.imag)).mul(q).sum(1));
+    const Tensor dtheta_imag = dP.imag.mul(t.weighted.real)
+                                   .sub(dP.real.mul(t.weighted.imag))
+                                   .mul(p)
+                                   .sum(1)
+                                   .add(dQ.imag.mul(t.fine.real).sub(dQ.real.mul(t.fine.imag)).mul(q).sum(1));
     return {dw_real, dw_imag, dtheta_real, dtheta_imag, Tensor(), Tensor()};
   }
 };
@@ -93,8 +99,8 @@ struct Vandermonde : torch::autograd::Function<Vandermonde> {
 }  // namespace
 }  // namespace vandermonde_detail
 
-Tensor vandermonde_kernel(const Tensor& w_real, const Tensor& w_imag, const Tensor& theta_real, const Tensor& theta_imag,
-                          int64_t length, at::ScalarType dtype) {
+Tensor vandermonde_kernel(const Tensor& w_real, const Tensor& w_imag, const Tensor& theta_real,
+                          const Tensor& theta_imag, int64_t length, at::ScalarType dtype) {
   return vandermonde_detail::Vandermonde::apply(w_real, w_imag, theta_real, theta_imag, length,
                                                 static_cast<int64_t>(dtype));
 }

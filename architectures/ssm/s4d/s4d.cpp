@@ -22,7 +22,9 @@ at::ScalarType wide_of(at::ScalarType dtype) { return dtype == at::kDouble ? at:
 
 // The same row of values for every channel.
 Initialiser rows_of(std::function<std::vector<double>()> row) {
-  return [row = std::move(row)](Tensor& value, RandomStream) { value.copy_(at::tensor(row(), at::kDouble).expand_as(value)); };
+  return [row = std::move(row)](Tensor& value, RandomStream) {
+    value.copy_(at::tensor(row(), at::kDouble).expand_as(value));
+  };
 }
 
 }  // namespace
@@ -36,13 +38,15 @@ void S4d::Config::bind(Fields& fields) {
   fields.number("dt_max", dt_max, {1e-12, 1e3}, "largest initial step size");
   fields.choice("output", output, {"glu", "none"}, "after the GELU: a linear layer with a gate, or nothing");
   fields.number("learning_rate_scale", learning_rate_scale, {0.0, 1e3}, "of the step sizes and poles");
-  fields.choice("kernel", kernel, {"scan", "convolution", "reference"},
-                "scan: the recurrence; convolution: FFT over whole plain sequences, else the scan; reference: plain loops");
+  fields.choice(
+      "kernel", kernel, {"scan", "convolution", "reference"},
+      "scan: the recurrence; convolution: FFT over whole plain sequences, else the scan; reference: plain loops");
 }
 
 absl::Status S4d::check(const Config& config, const Site& site) {
   if (config.state % 2 != 0) {
-    return absl::InvalidArgumentError("state = " + std::to_string(config.state) + " must be even: it counts conjugate pairs");
+    return absl::InvalidArgumentError("state = " + std::to_string(config.state) +
+                                      " must be even: it counts conjugate pairs");
   }
   if (config.dt_min > config.dt_max) return absl::InvalidArgumentError("dt_min must not exceed dt_max");
   if (config.output == "none" && site.width != site.output_width) {
@@ -55,15 +59,17 @@ absl::Status S4d::check(const Config& config, const Site& site) {
 S4d::S4d(const Config& config, const Site& site) : config_(config), width_(site.width), pairs_(config.state / 2) {
   const ParameterFacts dynamics{
       .weight_decay = false, .learning_rate_scale = config.learning_rate_scale, .keep_float32 = true};
-  log_dt_ = parameters_.add("log_dt", {width_}, initialise::uniform(std::log(config.dt_min), std::log(config.dt_max)), dynamics);
+  log_dt_ = parameters_.add("log_dt", {width_}, initialise::uniform(std::log(config.dt_min), std::log(config.dt_max)),
+                            dynamics);
   log_decay_ = parameters_.add("log_decay", {width_, pairs_}, s4d_detail::rows_of([config] {
-    std::vector<double> row = initial_poles(config.init, config.state).decay;
-    for (double& decay : row) decay = std::log(decay);
-    return row;
-  }), dynamics);
-  frequency_ = parameters_.add("frequency", {width_, pairs_}, s4d_detail::rows_of([config] {
-    return initial_poles(config.init, config.state).frequency;
-  }), dynamics);
+                                 std::vector<double> row = initial_poles(config.init, config.state).decay;
+                                 for (double& decay : row) decay = std::log(decay);
+                                 return row;
+                               }),
+                               dynamics);
+  frequency_ = parameters_.add(
+      "frequency", {width_, pairs_},
+      s4d_detail::rows_of([config] { return initial_poles(config.init, config.state).frequency; }), dynamics);
   // Complex N(0, 1): half the variance in each part.
   C_ = parameters_.add("C", {width_, pairs_, 2}, initialise::normal(std::sqrt(0.5)), {.keep_float32 = true});
   D_ = parameters_.add("D", {width_}, initialise::normal(1.0), {.keep_float32 = true});
@@ -95,9 +101,9 @@ Tensor S4d::convolve(const Tensor& x) const {
   const DiscreteSystem s = discrete_system();
   const Tensor c = C_->value.to(at::kDouble), c_real = c.select(-1, 0), c_imag = c.select(-1, 1);
   const auto wide = s4d_detail::wide_of(x.scalar_type());
-  const Tensor kernel = vandermonde_kernel(c_real.mul(s.b_real).sub(c_imag.mul(s.b_imag)),
-                                           c_real.mul(s.b_imag).add(c_imag.mul(s.b_real)), s.log_a_real, s.log_a_imag,
-                                           x.size(1), wide);
+  const Tensor kernel =
+      vandermonde_kernel(c_real.mul(s.b_real).sub(c_imag.mul(s.b_imag)), c_real.mul(s.b_imag).add(c_imag.mul(s.b_real)),
+                         s.log_a_real, s.log_a_imag, x.size(1), wide);
   return fft_convolution(x.to(wide), kernel).to(x.scalar_type());
 }
 
@@ -114,8 +120,12 @@ Tensor S4d::recur(const Tensor& x, const Context& context, State* state) {
 S4d::Recurrence S4d::recurrence(at::ScalarType dtype) {
   const auto derive = [&] {
     const DiscreteSystem s = discrete_system();
-    return Recurrence{s.a_real.to(dtype), s.a_imag.to(dtype), s.b_real.to(dtype), s.b_imag.to(dtype),
-                      C_->value.select(-1, 0).to(dtype), C_->value.select(-1, 1).to(dtype)};
+    return Recurrence{s.a_real.to(dtype),
+                      s.a_imag.to(dtype),
+                      s.b_real.to(dtype),
+                      s.b_imag.to(dtype),
+                      C_->value.select(-1, 0).to(dtype),
+                      C_->value.select(-1, 1).to(dtype)};
   };
   const std::array<Tensor, 4> source = {log_dt_->value, log_decay_->value, frequency_->value, C_->value};
   bool known = derived_.a_real.defined() && derived_.a_real.scalar_type() == dtype;
@@ -142,8 +152,8 @@ Traits S4d::traits() const {
 Cost S4d::cost(const Workload& workload) const {
   const int64_t tokens = workload.rows * workload.length;
   const auto t = static_cast<double>(tokens);
-  // The recurrence's plain loops per token and channel: 14 products and sums a pair (a x + b u is ten, Re(c x) four), and the
-  // doubling of the sum.
+  // The recurrence's plain loops per token and channel: 14 products and sums a pair (a x + b u is ten, Re(c x) four),
+  // and the doubling of the sum.
   const auto recurrence = static_cast<double>(14 * pairs_ + 1);
   const bool convolution = config_.kernel == "convolution";
   Cost cost;
@@ -153,9 +163,10 @@ Cost S4d::cost(const Workload& workload) const {
   const int64_t out = output_ ? output_->out() : 0;
   // The spectra of input and output are twice as long as the sequence.
   const int64_t elements = tokens * ((convolution ? 16 : 8) * width_ + 3 * out);
-  cost.bytes_moved = static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
-  // x, the GELU's input and output, the gate's input; the convolution keeps the input's spectrum, the scan a state every 64
-  // tokens.
+  cost.bytes_moved =
+      static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
+  // x, the GELU's input and output, the gate's input; the convolution keeps the input's spectrum, the scan a state
+  // every 64 tokens.
   cost.saved_bytes = tokens * (3 * width_ + out) * workload.element_size;
   cost.saved_bytes += convolution ? tokens * 2 * width_ * state_element
                                   : workload.rows * ((workload.length + 63) / 64) * width_ * 2 * pairs_ * state_element;

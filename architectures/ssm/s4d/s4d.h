@@ -49,11 +49,11 @@ class S4d final : public Layer {
 
   Config config_;
   int64_t width_, pairs_;
-  ParameterPtr log_dt_;     // [D]
-  ParameterPtr log_decay_;  // [D, N/2]; A = -e^log_decay + i frequency
-  ParameterPtr frequency_;  // [D, N/2]
-  ParameterPtr C_;          // [D, N/2, 2]
-  ParameterPtr D_;          // [D]
+  ParameterPtr log_dt_;           // [D]
+  ParameterPtr log_decay_;        // [D, N/2]; A = -e^log_decay + i frequency
+  ParameterPtr frequency_;        // [D, N/2]
+  ParameterPtr C_;                // [D, N/2, 2]
+  ParameterPtr D_;                // [D]
   std::optional<Linear> output_;  // [2E, D]
 
   // The recurrence derived from these parameter values; without gradients it is kept until one of them is written.

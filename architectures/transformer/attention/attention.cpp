@@ -59,18 +59,20 @@ void Attention::Config::bind(Fields& fields) {
   fields.choice("rope_layout", rope_layout, {"half", "interleaved"}, "pairs (i, i + hd/2) or (2i, 2i + 1)");
   fields.flag("qkv_bias", qkv_bias, "biases of the query, key and value projections");
   fields.flag("output_bias", output_bias, "bias of the output projection");
-  fields.choice("kernel", kernel, {"library", "reference"}, "LibTorch's scaled_dot_product_attention, or plain softmax(QKᵀ)V");
+  fields.choice("kernel", kernel, {"library", "reference"},
+                "LibTorch's scaled_dot_product_attention, or plain softmax(QKᵀ)V");
   fields.choice("init", init, {"default", "gpt2"},
                 "default: U(±1/√fan-in); gpt2: N(0, 0.02), output 0.02/√blocks, biases 0");
 }
 
 absl::Status Attention::check(const Config& config, const Site& site) {
   if (config.heads % attention_detail::kv_heads(config) != 0) {
-    return absl::InvalidArgumentError("heads = " + std::to_string(config.heads) + " must be a multiple of kv_heads = " +
-                                      std::to_string(config.kv_heads));
+    return absl::InvalidArgumentError("heads = " + std::to_string(config.heads) +
+                                      " must be a multiple of kv_heads = " + std::to_string(config.kv_heads));
   }
   if (config.positions == "rope" && attention_detail::head_size(config, site) % 2 != 0) {
-    return absl::InvalidArgumentError("rotary positions need an even head_size, not " + std::to_string(config.head_size));
+    return absl::InvalidArgumentError("rotary positions need an even head_size, not " +
+                                      std::to_string(config.head_size));
   }
   return absl::OkStatus();
 }
@@ -91,7 +93,8 @@ Attention::Attention(const Config& config, const Site& site)
 State Attention::initial_state(const StateSpec& spec) const {
   State state;
   for (const char* name : {"k", "v"}) {
-    state.declare(name, StateKind::kPerToken, at::empty({spec.rows, kv_heads_, spec.capacity, head_size_}, spec.options),
+    state.declare(name, StateKind::kPerToken,
+                  at::empty({spec.rows, kv_heads_, spec.capacity, head_size_}, spec.options),
                   /*token_dimension=*/2);
   }
   return state;
@@ -119,8 +122,8 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
     v = state->append("v", v);
   }
   const Scope visible = scope(context, state, length, earlier);
-  Tensor y = config_.kernel == "reference" ? attend_reference(q, k, v, visible, context.observer)
-                                           : attend(q, k, v, visible);
+  Tensor y =
+      config_.kernel == "reference" ? attend_reference(q, k, v, visible, context.observer) : attend(q, k, v, visible);
   if (padding.defined()) y = y.masked_fill(padding, 0.0);
   return out_.forward(y);
 }
@@ -182,8 +185,10 @@ Tensor Attention::attend_reference(const Tensor& q, const Tensor& k, const Tenso
   const Tensor weights = scores.softmax(-1);
   if (observer) observer->report(name_, "attention_weights", weights);
   const Tensor y = at::matmul(weights.view({rows, kv_heads_, shared * length, total}), v.to(wide));
-  return y.view({rows, heads_, length, head_size_}).transpose(1, 2).reshape({rows, length, heads_ * head_size_}).to(
-      q.scalar_type());
+  return y.view({rows, heads_, length, head_size_})
+      .transpose(1, 2)
+      .reshape({rows, length, heads_ * head_size_})
+      .to(q.scalar_type());
 }
 
 Traits Attention::traits() const {

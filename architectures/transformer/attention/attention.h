@@ -8,8 +8,8 @@
 
 namespace hippodrome {
 
-// Causal multi-head attention with grouped keys and values and a cache of them (Vaswani et al. 2017, section 3.2.2; Ainslie et
-// al. 2023). Equations, shapes, state and cost: README.md.
+// Causal multi-head attention with grouped keys and values and a cache of them (Vaswani et al. 2017, section 3.2.2;
+// Ainslie et al. 2023). Equations, shapes, state and cost: README.md.
 class Attention final : public Layer {
  public:
   struct Config {
@@ -37,8 +37,8 @@ class Attention final : public Layer {
   Cost cost(const Workload& workload) const override;
 
  private:
-  // What a query may see: `visible` [B or 1, 1, L, T] bool where given, else the causal triangle, which is the whole row for a
-  // single token.
+  // What a query may see: `visible` [B or 1, 1, L, T] bool where given, else the causal triangle, which is the whole
+  // row for a single token.
   struct Scope {
     Tensor visible;
     bool triangle = false;

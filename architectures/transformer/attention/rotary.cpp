@@ -59,7 +59,8 @@ void rotate_tokens(const Tensor& x, const Tensor& table, RotaryLayout layout, Wi
 Tensor rotate_composite(const Tensor& x, const Tensor& table, RotaryLayout layout, double sign) {
   const int64_t half = x.size(3) / 2;
   const Tensor wide = x.to(table.scalar_type());
-  const Tensor cosine = table.narrow(-1, 0, half).unsqueeze(2), sine = table.narrow(-1, half, half).unsqueeze(2).mul(sign);
+  const Tensor cosine = table.narrow(-1, 0, half).unsqueeze(2),
+               sine = table.narrow(-1, half, half).unsqueeze(2).mul(sign);
   const bool is_half = layout == RotaryLayout::kHalf;
   const Tensor first = is_half ? wide.narrow(-1, 0, half) : wide.slice(-1, 0, std::nullopt, 2);
   const Tensor second = is_half ? wide.narrow(-1, half, half) : wide.slice(-1, 1, std::nullopt, 2);
@@ -93,8 +94,8 @@ struct Rotate : torch::autograd::Function<Rotate> {
     return rotate_values(x, table, static_cast<RotaryLayout>(layout), sign);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const Tensor dx = Rotate::apply(gradients[0], context->get_saved_variables()[0], context->saved_data["layout"].toInt(),
-                                    -context->saved_data["sign"].toDouble());
+    const Tensor dx = Rotate::apply(gradients[0], context->get_saved_variables()[0],
+                                    context->saved_data["layout"].toInt(), -context->saved_data["sign"].toDouble());
     return {dx, Tensor(), Tensor(), Tensor()};
   }
 };
@@ -105,7 +106,8 @@ struct Rotate : torch::autograd::Function<Rotate> {
 Tensor rotary_table(const Tensor& positions, int64_t head_size, double base, at::ScalarType activations) {
   const Tensor distinct = positions.size(0) > 1 && positions.stride(0) == 0 ? positions.narrow(0, 0, 1) : positions;
   const auto options = positions.options().dtype(at::kDouble);
-  const Tensor frequencies = at::arange(0, head_size, 2, options).mul(-std::log(base) / static_cast<double>(head_size)).exp();
+  const Tensor frequencies =
+      at::arange(0, head_size, 2, options).mul(-std::log(base) / static_cast<double>(head_size)).exp();
   const Tensor angles = distinct.to(at::kDouble).unsqueeze(-1).mul(frequencies);
   const auto dtype = activations == at::kDouble ? at::kDouble : at::kFloat;
   return at::cat({angles.cos(), angles.sin()}, -1).to(dtype);

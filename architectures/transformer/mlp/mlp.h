@@ -8,8 +8,8 @@
 
 namespace hippodrome {
 
-// Position-wise feed-forward layer of width F: W_down act(W_up x), or with a SwiGLU gate W_down (silu(W_gate x) ∘ W_up x)
-// (Shazeer 2020, equation 6). Equations, shapes and cost: README.md.
+// Position-wise feed-forward layer of width F: W_down act(W_up x), or with a SwiGLU gate W_down (silu(W_gate x) ∘ W_up
+// x) (Shazeer 2020, equation 6). Equations, shapes and cost: README.md.
 class Mlp final : public Layer {
  public:
   struct Config {

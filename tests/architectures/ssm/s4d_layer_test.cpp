@@ -22,7 +22,8 @@ Tensor kernel_of_ones(const InitialPoles& poles, bool bilinear, int64_t length) 
 
 TEST(S4dKernel, MatchesKnownValuesForBothDiscretisations) {
   const Tensor zoh = at::tensor({0.38701121, 0.35034119, 0.30098495, 0.24402016, 0.18480892, 0.12845668}, at::kDouble);
-  const Tensor bilinear = at::tensor({0.3857666, 0.34987723, 0.3014449, 0.2453625, 0.18682839, 0.13082682}, at::kDouble);
+  const Tensor bilinear =
+      at::tensor({0.3857666, 0.34987723, 0.3014449, 0.2453625, 0.18682839, 0.13082682}, at::kDouble);
   EXPECT_LT(farthest(kernel_of_ones(initial_poles("lin", 4), false, 6), zoh), 1e-8);
   EXPECT_LT(farthest(kernel_of_ones(initial_poles("lin", 4), true, 6), bilinear), 1e-8);
 }

@@ -107,8 +107,7 @@ TEST(AttentionLayer, PackedSequencesDoNotSeeEachOther) {
     x[0].narrow(0, 1, 3).copy_(a[0]);
     x[0].narrow(0, 5, 3).copy_(b[0]);
     x[1].narrow(0, 2, 3).copy_(a[0]);
-    const Context packed =
-        ragged_context({{-1, 0, 1, 2, -1, 0, 1, 2, -1}, {-1, -1, 0, 1, 2, -1, -1, -1, -1}});
+    const Context packed = ragged_context({{-1, 0, 1, 2, -1, 0, 1, 2, -1}, {-1, -1, 0, 1, 2, -1, -1, -1, -1}});
     const Context plain = Context::plain(1, 3, 0, x.device());
     State state = fresh_state(*layer, x), state_a = fresh_state(*layer, a), state_b = fresh_state(*layer, b);
     const Tensor y = layer->forward(x, packed, &state);
@@ -121,7 +120,8 @@ TEST(AttentionLayer, PackedSequencesDoNotSeeEachOther) {
     // What is cached for padding stays hidden from the plain calls that follow, in ones and in twos.
     const Tensor next = drawn({2, 3, 20}, 3);
     const Tensor z = at::cat({layer->forward(next.narrow(1, 0, 1), Context::plain(2, 1, 3, x.device()), &state),
-                              layer->forward(next.narrow(1, 1, 2), Context::plain(2, 2, 4, x.device()), &state)}, 1);
+                              layer->forward(next.narrow(1, 1, 2), Context::plain(2, 2, 4, x.device()), &state)},
+                             1);
     const Context third = Context::plain(1, 3, 3, x.device());
     EXPECT_LT(farthest(z[0], layer->forward(next.narrow(0, 0, 1), third, &state_b)[0]), 1e-12) << kernel;
     EXPECT_LT(farthest(z[1], layer->forward(next.narrow(0, 1, 1), third, &state_a)[0]), 1e-12) << kernel;

@@ -24,8 +24,10 @@ Tensor activated(const std::string& activation, const Tensor& x) {
 
 TEST(MlpLayer, ActivationsMatchKnownValues) {
   const Tensor x = at::tensor({-2.0, -1.0, -0.5, 0.5, 1.0, 2.0}, at::kDouble);
-  const Tensor exact = at::tensor({-0.04550026, -0.15865525, -0.15426877, 0.34573123, 0.84134475, 1.95449974}, at::kDouble);
-  const Tensor tanh = at::tensor({-0.04540231, -0.15880801, -0.15428599, 0.34571401, 0.84119199, 1.95459769}, at::kDouble);
+  const Tensor exact =
+      at::tensor({-0.04550026, -0.15865525, -0.15426877, 0.34573123, 0.84134475, 1.95449974}, at::kDouble);
+  const Tensor tanh =
+      at::tensor({-0.04540231, -0.15880801, -0.15428599, 0.34571401, 0.84119199, 1.95459769}, at::kDouble);
   EXPECT_LT(farthest(activated("gelu", x), exact), 1e-8);
   EXPECT_LT(farthest(activated("gelu_tanh", x), tanh), 1e-8);
   EXPECT_LT(farthest(activated("relu", x), x.clamp_min(0.0)), 1e-12);
