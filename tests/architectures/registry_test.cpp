@@ -10,7 +10,7 @@
 #include "core/io/toml.h"
 #include "core/model/language_model.h"
 
-namespace hippodrome {
+namespace hippodrome::registry_test {
 namespace {
 
 Registry full_registry() {
@@ -114,4 +114,4 @@ TEST(Registry, AWrongKeyOfALayerIsNamed) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::registry_test

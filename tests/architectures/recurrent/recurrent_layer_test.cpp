@@ -7,7 +7,7 @@
 #include "core/layer/segments.h"
 #include "tests/architectures/made_layer.h"
 
-namespace hippodrome {
+namespace hippodrome::recurrent_layer_test {
 namespace {
 
 // All three kernels hold one another; LibTorch's is the independent one.
@@ -87,4 +87,4 @@ TEST(GruLayer, CountsAndInitialValues) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::recurrent_layer_test

@@ -9,7 +9,7 @@
 #include "architectures/rwkv/time_mix/time_mix.h"
 #include "tests/architectures/made_layer.h"
 
-namespace hippodrome {
+namespace hippodrome::rwkv_layer_test {
 namespace {
 
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
@@ -184,4 +184,4 @@ TEST(RwkvTimeMixLayer, BlocksCountAsPublished) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::rwkv_layer_test

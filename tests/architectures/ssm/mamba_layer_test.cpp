@@ -8,7 +8,7 @@
 
 #include "tests/architectures/made_layer.h"
 
-namespace hippodrome {
+namespace hippodrome::mamba_layer_test {
 namespace {
 
 double softplus(double x) { return x > 20.0 ? x : std::log1p(std::exp(x)); }
@@ -144,4 +144,4 @@ TEST(MambaLayer, InverseSoftplusMatchesKnownValues) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::mamba_layer_test

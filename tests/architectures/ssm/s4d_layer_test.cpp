@@ -9,7 +9,7 @@
 #include "architectures/ssm/s4d/convolution.h"
 #include "tests/architectures/made_layer.h"
 
-namespace hippodrome {
+namespace hippodrome::s4d_layer_test {
 namespace {
 
 // One channel with the given poles, step 0.1, B = C = 1.
@@ -163,4 +163,4 @@ TEST(S4dLayer, RefusesAnOddState) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::s4d_layer_test

@@ -7,7 +7,7 @@
 #include "architectures/transformer/attention/rotary.h"
 #include "tests/architectures/made_layer.h"
 
-namespace hippodrome {
+namespace hippodrome::attention_layer_test {
 namespace {
 
 Attention::Config grouped(const std::string& kernel = "library") {
@@ -171,4 +171,4 @@ TEST(AttentionLayer, RefusesHeadsThatDoNotDivide) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::attention_layer_test

@@ -7,7 +7,7 @@
 
 #include "tests/architectures/made_layer.h"
 
-namespace hippodrome {
+namespace hippodrome::mlp_layer_test {
 namespace {
 
 // The activation alone: square identity matrices around it.
@@ -73,4 +73,4 @@ TEST(MlpLayer, InitialDeviations) {
 }
 
 }  // namespace
-}  // namespace hippodrome
+}  // namespace hippodrome::mlp_layer_test
