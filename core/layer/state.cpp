@@ -34,7 +34,7 @@ void State::put(std::string_view name, const Tensor& value) {
   TORCH_CHECK(entry.value.sizes() == value.sizes(), "state entry \"", std::string(name), "\" has shape ",
               entry.value.sizes(), ", not ", value.sizes());
   if (at::GradMode::is_enabled()) {
-    entry.value = value;
+    entry.value = value.to(entry.value.scalar_type());  // as the copy below does
   } else if (!entry.value.is_same(value)) {
     entry.value.copy_(value);
   }
@@ -132,6 +132,12 @@ void State::restore(const std::map<std::string, Tensor>& tensors) {
   for (auto& [name, entry] : entries_) {
     const auto found = tensors.find(name);
     TORCH_CHECK(found != tensors.end(), "the saved state lacks the entry \"", name, "\"");
+    auto sizes = found->second.sizes().vec();
+    if (entry.kind == StateKind::kPerToken && sizes.size() == static_cast<size_t>(entry.value.dim())) {
+      sizes[static_cast<size_t>(entry.token_dimension)] = entry.value.size(entry.token_dimension);
+    }
+    TORCH_CHECK(entry.value.sizes() == at::IntArrayRef(sizes), "the saved state's \"", name, "\" has shape ",
+                found->second.sizes(), ", which does not fit ", entry.value.sizes());
     entry.value = found->second.to(entry.value.options()).clone();
     entry.tokens = entry.kind == StateKind::kPerToken ? entry.value.size(entry.token_dimension) : 0;
   }
