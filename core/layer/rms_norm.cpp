@@ -105,6 +105,10 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
+  TORCH_CHECK(x.dim() > 0 && weight.dim() == 1 && weight.size(0) == x.size(-1) && weight.is_contiguous() &&
+                  weight.scalar_type() == x.scalar_type(),
+              "rms_norm takes a contiguous weight [D] of x's dtype for x [..., D], not ", weight.scalar_type(), " ",
+              weight.sizes(), " for ", x.scalar_type(), " ", x.sizes());
   if (!x.device().is_cpu()) {
     return x.mul(x.square().mean({-1}, /*keepdim=*/true).add(epsilon).rsqrt()).mul(weight);
   }
