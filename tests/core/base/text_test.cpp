@@ -7,7 +7,7 @@
 namespace hippodrome::text_test {
 namespace {
 
-TEST(Text, NearestNameFindsSlipsOfTheKeyboard) {
+TEST(BaseText, NearestNameFindsSlipsOfTheKeyboard) {
   const std::vector<std::string> names = {"heads", "kv_heads", "width", "parameters"};
   EXPECT_EQ(nearest_name("head", names), "heads");
   EXPECT_EQ(nearest_name("haeds", names), "heads");  // two neighbours swapped
@@ -17,7 +17,7 @@ TEST(Text, NearestNameFindsSlipsOfTheKeyboard) {
   EXPECT_EQ(nearest_name("with", names), "width");
 }
 
-TEST(Text, NearestNameStaysSilentWhenNothingIsNear) {
+TEST(BaseText, NearestNameStaysSilentWhenNothingIsNear) {
   const std::vector<std::string> names = {"heads", "width"};
   EXPECT_EQ(nearest_name("dropout", names), "");
   EXPECT_EQ(nearest_name("", names), "");
@@ -26,19 +26,19 @@ TEST(Text, NearestNameStaysSilentWhenNothingIsNear) {
   EXPECT_EQ(nearest_name(std::string(1 << 20, 'h'), names), "");
 }
 
-TEST(Text, SuggestionListsShortListsOnly) {
+TEST(BaseText, SuggestionListsShortListsOnly) {
   EXPECT_EQ(suggestion("mamaba", {"mamba", "lstm"}), "; did you mean \"mamba\"?");
   EXPECT_EQ(suggestion("zebra", {"mamba", "lstm"}), "; valid: mamba, lstm");
   EXPECT_EQ(suggestion("zebra", {}), "");
   EXPECT_EQ(suggestion("zzz", std::vector<std::string>(9, "mamba")), "");
 }
 
-TEST(Text, Join) {
+TEST(BaseText, Join) {
   EXPECT_EQ(join({}, ", "), "");
   EXPECT_EQ(join({"a", "", "c"}, ", "), "a, , c");
 }
 
-TEST(Text, FormatBytes) {
+TEST(BaseText, FormatBytes) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(12), "12 B");
   EXPECT_EQ(format_bytes(1023), "1023 B");
@@ -49,7 +49,7 @@ TEST(Text, FormatBytes) {
   EXPECT_EQ(format_bytes(-2048), "-2.00 KiB");
 }
 
-TEST(Text, FormatCount) {
+TEST(BaseText, FormatCount) {
   EXPECT_EQ(format_count(980), "980");
   EXPECT_EQ(format_count(0.25), "0.25");
   EXPECT_EQ(format_count(1234), "1.23 k");
@@ -60,7 +60,7 @@ TEST(Text, FormatCount) {
   EXPECT_EQ(format_count(std::numeric_limits<double>::infinity()), "inf");
 }
 
-TEST(Text, FormatDuration) {
+TEST(BaseText, FormatDuration) {
   EXPECT_EQ(format_duration(0), "0 s");
   EXPECT_EQ(format_duration(12.5e-6), "12.5 µs");
   EXPECT_EQ(format_duration(0.85), "850 ms");
@@ -72,7 +72,7 @@ TEST(Text, FormatDuration) {
 }
 
 // FIPS 180-4 examples.
-TEST(Text, Sha256) {
+TEST(BaseText, Sha256) {
   EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
