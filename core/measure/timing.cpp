@@ -39,7 +39,7 @@ Timing measure_time(const std::function<void()>& work, const TimingOptions& opti
   while (static_cast<int>(warm.size()) < options.most_warmups) {
     warm.push_back(seconds_of(work));
     spent += warm.back();
-    if (over() || spent > 0.4 * options.time_limit) break;
+    if (options.time_limit > 0.0 && spent > 0.4 * options.time_limit) break;
     const std::vector<double> recent(warm.end() - std::min<std::ptrdiff_t>(3, std::ssize(warm)), warm.end());
     const double median = quantile(recent, 0.5);
     if (warm.size() >= 2 && std::abs(median - last_median) <= options.settle * median) break;
