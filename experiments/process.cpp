@@ -41,7 +41,10 @@ class SignalWatch {
 };
 
 // Runs in the forked child until exec: only async-signal-safe calls.
-[[noreturn]] void execute(char* const* arguments, int out, int log) {
+[[noreturn]] void execute(char* const* arguments, int out, int log, pid_t parent) {
+  // Before exec, which keeps it: the program may take its time to come to become_child().
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(127);  // it died before we asked
   setpgid(0, 0);  // the terminal's Ctrl-C reaches the parent alone, which passes it on in order
   dup2(out, STDOUT_FILENO);
   dup2(log, STDERR_FILENO);
@@ -68,6 +71,11 @@ class LineReader {
     }
     return true;
   }
+  // The last line, when it has no end.
+  void finish() {
+    if (!pending_.empty()) on_line_(pending_);
+    pending_.clear();
+  }
 
  private:
   const std::function<void(std::string_view)>& on_line_;
@@ -90,8 +98,8 @@ absl::StatusOr<ProcessEnd> run_process(const std::vector<std::string>& arguments
   argv.push_back(nullptr);
 
   const SignalWatch watch;
-  const pid_t child = fork();
-  if (child == 0) execute(argv.data(), pipe_ends[1], log);
+  const pid_t parent = getpid(), child = fork();
+  if (child == 0) execute(argv.data(), pipe_ends[1], log, parent);
   close(pipe_ends[1]);
   close(log);
   if (child < 0) {
@@ -104,12 +112,21 @@ absl::StatusOr<ProcessEnd> run_process(const std::vector<std::string>& arguments
   const Clock::time_point start = Clock::now();
   Clock::time_point told_to_stop{};
   bool told = false;
-  for (bool open_stream = true; open_stream;) {
-    pollfd wait{pipe_ends[0], POLLIN, 0};
-    poll(&wait, 1, /*milliseconds=*/200);
-    if (wait.revents != 0) open_stream = reader.read_some(pipe_ends[0]);
-    end.timed_out = end.timed_out || (seconds > 0.0 && seconds_since(start) > seconds);
+  int status = 0;
+  // A child may close its output and go on, so it is its end that is waited for.
+  bool open_stream = true;
+  for (bool ended = false; !ended || open_stream;) {
+    pollfd wait{open_stream ? pipe_ends[0] : -1, POLLIN, 0};
+    poll(&wait, 1, /*milliseconds=*/ended ? 0 : open_stream ? 200 : 20);
+    if (wait.revents != 0) {
+      open_stream = reader.read_some(pipe_ends[0]);
+    } else if (ended) {
+      open_stream = false;  // what it left running holds the stream open
+    }
+    if (!ended) ended = waitpid(child, &status, WNOHANG) == child;
     end.interrupted = end.interrupted || stop_signal != 0;
+    if (ended) continue;
+    end.timed_out = end.timed_out || (seconds > 0.0 && seconds_since(start) > seconds);
     if ((end.timed_out || end.interrupted) && !told) {
       kill(child, SIGTERM);
       told = true;
@@ -119,9 +136,7 @@ absl::StatusOr<ProcessEnd> run_process(const std::vector<std::string>& arguments
     if (told && seconds_since(told_to_stop) > (end.interrupted ? 60.0 : 5.0)) kill(child, SIGKILL);
   }
   close(pipe_ends[0]);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  reader.finish();
   if (WIFEXITED(status)) end.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) end.signal = WTERMSIG(status);
   return end;
