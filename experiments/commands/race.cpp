@@ -1,5 +1,6 @@
 #include "experiments/race/race.h"
 
+#include "core/tensor/memory_meter.h"
 #include "experiments/program.h"
 
 namespace hippodrome {
@@ -24,6 +25,7 @@ void add_run_options(CLI::App* command, RaceArguments& arguments) {
 }
 
 absl::StatusOr<int> run(const RaceArguments& arguments, Program& program, bool with_trials) {
+  memory_meter::set_limit(0);  // the cap is for each cell, which runs in a process of its own
   RaceOptions options{.executable = program.executable, .out = arguments.out, .with_trials = with_trials,
                       .json = arguments.json, .plugins = program.plugins};
   if (!arguments.resume.empty()) return resume_race(arguments.resume, options, program.registry);

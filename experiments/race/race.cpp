@@ -98,8 +98,13 @@ class Race {
        const Registry& registry)
       : recipe_(recipe), options_(options), settings_(settings), folder_(std::move(folder)), registry_(registry) {}
 
-  absl::StatusOr<int> run() {
+  // Finds what is wrong with the recipe; the first thing to call.
+  absl::Status lay_out() {
     ASSIGN_OR_RETURN(cells_, lay_out_cells(recipe_, folder_, settings_.with_trials, settings_.with_scale, registry_));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<int> run() {
     ProgressDisplay display(cells_.size());
     for (size_t i = 0; i < cells_.size(); ++i) {
       if (cell_rows(cells_[i]).ok()) continue;
@@ -208,9 +213,12 @@ absl::StatusOr<int> run_race(const Recipe& recipe, const RaceOptions& options, c
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return absl::PermissionDeniedError("cannot make the folder " + folder.string() + ": " + error.message());
+  Race race(recipe, options, settings, folder, registry);
+  RETURN_IF_ERROR(race.lay_out());
+  // A folder with a recipe is a run; a recipe that was refused leaves none behind.
   RETURN_IF_ERROR(write_file(folder / "settings.json", write_config(settings).json() + "\n"));
   RETURN_IF_ERROR(write_file(folder / "recipe.json", recipe.source.json() + "\n"));
-  return Race(recipe, options, settings, folder, registry).run();
+  return race.run();
 }
 
 absl::StatusOr<int> resume_race(const fs::path& folder, RaceOptions options, const Registry& registry) {
@@ -225,7 +233,9 @@ absl::StatusOr<int> resume_race(const fs::path& folder, RaceOptions options, con
   ASSIGN_OR_RETURN(const MatrixLibrary library, parse_matrix_library(settings.matmul));
   set_matrix_library(library);
   options.out = folder;
-  return Race(recipe, options, settings, folder, registry).run();
+  Race race(recipe, options, settings, folder, registry);
+  RETURN_IF_ERROR(race.lay_out());
+  return race.run();
 }
 
 }  // namespace hippodrome
