@@ -83,6 +83,16 @@ absl::StatusOr<std::vector<const ConfigValue*>> tables_of(const ConfigValue& roo
   return result;
 }
 
+// Lists that are counted over: one value at least, and none twice.
+template <class T>
+absl::Status check_list(const std::vector<T>& values, const std::string& key) {
+  if (values.empty()) return absl::InvalidArgumentError(key + " is empty: give one value at least, or leave the key out");
+  if (std::set<T>(values.begin(), values.end()).size() < values.size()) {
+    return absl::InvalidArgumentError(key + " holds a value twice");
+  }
+  return absl::OkStatus();
+}
+
 template <class Entries>
 absl::Status check_unique(const Entries& entries, const std::string& kind) {
   std::set<std::string> seen;
@@ -170,6 +180,9 @@ absl::StatusOr<Recipe> recipe_from(ConfigValue root, const std::vector<std::stri
                                         suggestion(phase, known));
     }
   }
+  RETURN_IF_ERROR(check_list(recipe.seeds, "seeds"));
+  RETURN_IF_ERROR(check_list(recipe.scale.lengths, "lengths in [scale]"));
+  RETURN_IF_ERROR(check_list(recipe.scale.phases, "phases in [scale]"));
   if (!recipe.memory.empty()) {
     if (const auto bytes = parse_bytes(recipe.memory); !bytes.ok()) return bytes.status();
   }
