@@ -26,6 +26,10 @@ using CommandBody = std::function<absl::StatusOr<int>()>;
 // Runs the body when the subcommand is chosen, with plug-ins loaded and threads, matrix library and memory cap set.
 void on_command(CLI::App* command, Program& program, CommandBody body);
 
+// Parses the command line, runs the subcommand and returns its exit code (experiments/process.h). Errors are one sentence on
+// standard error.
+int run_program(int argc, char** argv);
+
 // One file each.
 void add_race(CLI::App& app, Program& program);
 void add_scale(CLI::App& app, Program& program);
