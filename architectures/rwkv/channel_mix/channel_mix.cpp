@@ -62,7 +62,7 @@ Tensor RwkvChannelMix::forward(const Tensor& x, const Context& context, State* s
 }
 
 Traits RwkvChannelMix::traits() const {
-  return {.causal = true, .packs = true, .state_growth = StateGrowth::kConstant, .kernel_class = KernelClass::kLibrary};
+  return {.causal = true, .packs = true, .state_growth = StateGrowth::kConstant, .kernel_class = KernelClass::kFused};
 }
 
 Cost RwkvChannelMix::cost(const Workload& workload) const {
