@@ -2,7 +2,8 @@
 
 #include <gmock/gmock.h>
 
-#include <cmath>
+#include <functional>
+#include <ostream>
 #include <set>
 
 #include "core/tensor/memory_meter.h"
@@ -21,6 +22,8 @@ struct Mistake {
   std::function<LayerEntry()> entry;
   std::vector<std::string> broken;
 };
+
+void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.name; }
 
 template <class L>
 Mistake mistake(const std::string& name, std::vector<std::string> broken) {

@@ -1,8 +1,8 @@
-#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cctype>
-#include <tuple>
+#include <ostream>
 
 #include "architectures/registry.h"
 #include "core/laws/laws.h"
@@ -18,6 +18,8 @@ struct Case {
   ConfigValue config;
   int64_t width = 8;
 };
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.layer << " " << c.config.json() << " width " << c.width; }
 
 const Registry& registry() {
   static const Registry all = [] {
