@@ -45,8 +45,9 @@ endif()
 add_library(hippodrome_cuda SHARED ${cuda_sources})
 # c10's CUDA headers include cuda_runtime_api.h in the plain C++ files, too.
 target_include_directories(hippodrome_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
-# The standard is given by hand: CMake 3.25 does not know that this nvcc has C++20.
-target_compile_options(hippodrome_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
+# C++17, or CMake would want for CUDA the C++20 of the rest: CMake 3.25 does not know that this nvcc has it.
+set_target_properties(hippodrome_cuda PROPERTIES CUDA_STANDARD 17)
+target_compile_options(hippodrome_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
 # --no-as-needed: nothing here names a symbol of libtorch_cuda, but loading it is what registers LibTorch's CUDA side.
 # --allow-shlib-undefined: on a machine without a GPU the small set of wheels lacks libraries that libtorch_cuda itself needs; this
 # library links there all the same, though it cannot be loaded.
