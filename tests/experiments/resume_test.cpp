@@ -13,7 +13,7 @@ using testing_program::rows_of;
 using testing_program::text_of;
 namespace fs = std::filesystem;
 
-constexpr int kSteps = 200;
+constexpr int kSteps = 400;  // seconds, so that a busy machine still finds the middle
 
 std::string recipe_of(const std::vector<std::string>& presets) {
   std::string text = R"(
