@@ -1,4 +1,5 @@
 #include "experiments/process.h"
+#include "tests/test_folder.h"
 
 #include <gmock/gmock.h>
 #include <signal.h>
@@ -20,7 +21,7 @@ using testing::IsEmpty;
 class RunProcess : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("hippodrome_process_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = testing_folder::own_folder();
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }

@@ -8,6 +8,7 @@
 
 #include "experiments/race/cells.h"
 #include "tests/core/layer/toys.h"
+#include "tests/test_folder.h"
 
 namespace hippodrome::recipe_test {
 namespace {
@@ -25,7 +26,7 @@ Registry registry_with_preset() {
 class RecipeTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("hippodrome_recipe_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = testing_folder::own_folder();
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "experiments/report/rows.h"
+#include "tests/test_folder.h"
 
 namespace hippodrome {
 namespace {
@@ -47,8 +48,7 @@ const char kTrial[] = R"({"kind":"trial","status":"ok","model":"mamba","task":"p
 class ReportTest : public testing::Test {
  protected:
   void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    directory_ = fs::path(testing::TempDir()) / (std::string("hippodrome_report_") + test->name());
+    directory_ = testing_folder::own_folder();
     fs::remove_all(directory_);
     fs::create_directories(run());
     // A stand-in for plotly, so that what these tests find in the page is ours.

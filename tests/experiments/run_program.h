@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/test_folder.h"
+
 // The built program, started as a user would.
 namespace hippodrome::testing_program {
 
@@ -41,10 +43,7 @@ inline std::vector<nlohmann::json> rows_of(const fs::path& file, const std::stri
 class ProgramTest : public testing::Test {
  protected:
   void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    std::string name = std::string("hippodrome_") + test->test_suite_name() + "_" + test->name();
-    for (char& c : name) c = c == '/' ? '_' : c;
-    folder_ = fs::path(testing::TempDir()) / name;
+    folder_ = testing_folder::own_folder();
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }

@@ -1,4 +1,5 @@
 #include "core/io/atomic_file.h"
+#include "tests/test_folder.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -16,9 +17,7 @@ namespace fs = std::filesystem;
 class AtomicFileTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) /
-              ("atomic_file_test." + std::to_string(::getpid()) + "." +
-               testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = testing_folder::own_folder();
     fs::create_directories(folder_);
   }
   void TearDown() override { fs::remove_all(folder_); }

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "core/io/atomic_file.h"
+#include "tests/test_folder.h"
 
 namespace hippodrome::safetensors_test {
 namespace {
@@ -33,9 +34,7 @@ std::string error_of(std::string_view bytes) {
 class SafetensorsTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) /
-              ("safetensors_test." + std::to_string(::getpid()) + "." +
-               testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = testing_folder::own_folder();
     fs::create_directories(folder_);
     path_ = folder_ / "m.safetensors";
   }

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "tests/core/model/toy_models.h"
+#include "tests/test_folder.h"
 
 namespace hippodrome::trainer_test {
 namespace {
@@ -58,7 +59,7 @@ std::string bytes_of(const fs::path& file) {
 class TrainerTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("hippodrome_trainer_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = testing_folder::own_folder();
     fs::remove_all(folder_);
   }
   void TearDown() override { fs::remove_all(folder_); }

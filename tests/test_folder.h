@@ -1,0 +1,19 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+namespace hippodrome::testing_folder {
+
+// A folder for the running test that no other test, and no other run of the same test, has. Not created.
+inline std::filesystem::path own_folder() {
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  std::string name = std::string("hippodrome_") + test->test_suite_name() + "_" + test->name() + "_" + std::to_string(getpid());
+  for (char& c : name) c = c == '/' ? '_' : c;
+  return std::filesystem::path(testing::TempDir()) / name;
+}
+
+}  // namespace hippodrome::testing_folder
