@@ -189,9 +189,10 @@ InputGradients backward_meta(const Arguments& arguments) {
     const c10::SymInt G = like.sym_size(1);
     return at::empty_strided_symint(like.sym_sizes(), {L * G * N, N, 1, G * N}, like.options());
   };
-  const Tensor none = at::empty({0}, arguments.u.options());
+  // One for each absent input: outputs must not share memory.
+  const auto none = [&] { return at::empty({0}, arguments.u.options()); };
   const auto same = [&](const OptionalTensor& like) {
-    return like.has_value() ? at::empty_symint(like->sym_sizes(), like->options()) : none;
+    return like.has_value() ? at::empty_symint(like->sym_sizes(), like->options()) : none();
   };
   return {channels_last(arguments.u),
           channels_last(arguments.delta),
@@ -199,7 +200,7 @@ InputGradients backward_meta(const Arguments& arguments) {
           states_last(arguments.B),
           states_last(arguments.C),
           same(arguments.D),
-          arguments.z.has_value() ? channels_last(*arguments.z) : none,
+          arguments.z.has_value() ? channels_last(*arguments.z) : none(),
           same(arguments.delta_bias),
           same(arguments.initial_state)};
 }
