@@ -23,7 +23,7 @@ PUBLIC_CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor",
 # The ops behind the public ones are given gradients, not differentiated.
 INNER_CHECKS = ("test_schema", "test_faketensor")
 # Greatest relative RMS difference of values and gradients between an op and its twin.
-BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2}
+BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-3}
 
 
 class Inputs:
@@ -35,7 +35,8 @@ class Inputs:
         self.generator = torch.Generator().manual_seed(20)
 
     def lay_out(self, tensor):
-        if not self.strided:
+        # torch's own schema check cannot copy a strided tensor without elements.
+        if not self.strided or tensor.numel() == 0:
             return tensor
         # Every other element of a larger array, axes in reverse order in memory.
         order = tuple(reversed(range(tensor.dim())))
@@ -53,17 +54,15 @@ class Inputs:
         return values.detach().requires_grad_()
 
     def positions(self, batch, length):
-        """Sequences that start anew, padding inside and at the end; odd rows begin by continuing the given state."""
-        rows = torch.arange(length).repeat(batch, 1) + 3
+        """Rows that start anew, continue the given state or begin with padding; in long rows, each of that once more."""
+        rows = torch.arange(length).repeat(batch, 1)
         for b in range(batch):
-            start = length // 2 + b
-            if b % 2 == 0:
-                rows[b] -= 3
-            if start < length:
+            rows[b] += (0, 3, -1)[b % 3]
+            if length > 8:
+                start = length // 2 + b
                 rows[b, start:] = torch.arange(length - start)
-            rows[b, length // 3 : length // 3 + 2] = -1
-            if b == 0 and length > 4:
-                rows[b, -2:] = -1
+                rows[b, length // 3 : length // 3 + 2] = -1
+                rows[b, length - 2 + b :] = -1
         return self.lay_out(rows)
 
 
@@ -193,6 +192,12 @@ def variants(op):
 # ---- the checks -----------------------------------------------------------------------------------------------------------
 
 
+def describe(argument):
+    if not isinstance(argument, torch.Tensor):
+        return repr(argument)
+    return str(argument.dtype)[6:] + str(argument.dim()) + ("" if argument.is_contiguous() else "s")
+
+
 class Inner(TorchDispatchMode):
     """Keeps the first call of each of our ops that is not public, for every set of given arguments and dtypes."""
 
@@ -203,10 +208,7 @@ class Inner(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function.name().startswith(NAMESPACE + "_"):
-            kind = tuple(
-                (a.dtype, a.dim(), a.is_contiguous()) if isinstance(a, torch.Tensor) else repr(a)
-                for a in (*args, *kwargs.values())
-            )
+            kind = tuple(map(describe, (*args, *kwargs.values())))
             self.calls.setdefault((function, kind), (args, kwargs))
         return function(*args, **kwargs)
 
@@ -224,7 +226,7 @@ def run(op, args, kwargs):
 
 
 def difference(got, wanted):
-    got, wanted = got.double(), wanted.double()
+    got, wanted = got.detach().double(), wanted.detach().double()
     if got.numel() == 0:
         return 0.0
     if not bool(torch.isfinite(got).all()):
@@ -265,6 +267,18 @@ def once_only(op, args, kwargs):
         assert any(part in text for part in ("not implemented", "once only", "no derivative")), text
     else:
         raise AssertionError("a second differentiation raised no error")
+
+
+def one_graph(op, make, options):
+    """A graph captured with symbolic sizes serves other batches and lengths, with eager mode's values and gradients."""
+    torch._dynamo.reset()
+    compiled = torch.compile(op, backend="aot_eager", dynamic=True, fullgraph=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        # Two chunks or more, and batches unlike any other size: one chunk, or two equal sizes, rightly make a graph apart.
+        for sizes in ((7, 18, 70), (8, 18, 100), (11, 18, 150)):
+            args, kwargs = make(Inputs(torch.float64, False), *sizes, options)
+            for got, wanted in zip(run(compiled, args, kwargs), run(op, args, kwargs), strict=True):
+                assert torch.equal(got, wanted), f"at B,D,L={sizes} compiled and eager results differ"
 
 
 class Tally:
@@ -312,9 +326,16 @@ def check_op(name, tally):
         for label, dtype, (args, kwargs) in variants(name):
             if dtype == torch.float32:
                 tally.check(f"{function.name()}, {label}: second derivative", lambda: once_only(function, args, kwargs))
-    for (function, _), (args, kwargs) in inner.calls.items():
+    for function in (op, twin):
+        for label, make in CASES[name].items():
+            for options in (False, True):
+                tally.check(
+                    f"{function.name()}, {label}{' with state and positions' * options}: one graph",
+                    lambda: one_graph(function, make, options),
+                )
+    for (function, kind), (args, kwargs) in inner.calls.items():
         tally.check(
-            function.name(),
+            f"{function.name()}({', '.join(kind)})",
             lambda: torch.library.opcheck(function, args, kwargs, test_utils=INNER_CHECKS),
         )
     differences = ", ".join(f"{str(dtype)[6:]} {d:.1e}" for dtype, d in worst.items())

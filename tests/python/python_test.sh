@@ -17,9 +17,10 @@ install() {
   [[ $(cat "$stamp" 2>/dev/null) == "$torch" ]] && "$venv/bin/python" -I -c 'import torch' 2>/dev/null && return
   echo "installing $torch into $venv"
   rm -rf "$venv"
-  python3 -m venv "$venv"
+  "$source_folder/.venv/bin/python" -I -m venv "$venv"  # the Python that set-up chose
   # -I keeps the packages of other environments (PYTHONPATH, ~/.local) from counting as installed; pip still reads PIP_*.
-  "$venv/bin/python" -I -m pip install --quiet --progress-bar off "$torch"
+  "$venv/bin/python" -I -m pip install --quiet --progress-bar off "$torch" ||
+    { echo "FAILED: could not install $torch into $venv; what pip says is above"; exit 1; }
   echo "$torch" >"$stamp"
 }
 # One installation at a time: the tests of two build folders share the environment.
