@@ -8,6 +8,7 @@
 #include "architectures/ssm/s4d/s4d.h"
 #include "architectures/transformer/attention/attention.h"
 #include "architectures/transformer/mlp/mlp.h"
+// includes of new layers go above this line (`hippodrome new` writes there)
 
 namespace hippodrome {
 
@@ -22,6 +23,7 @@ void register_all(Registry& registry) {
       layer_entry<RwkvChannelMix>("rwkv_channel_mix", "rwkv", "RWKV-4's channel mixing: token shift, squared ReLU"));
   registry.add(layer_entry<S4d>("s4d", "ssm", "diagonal state-space model: recurrence or FFT convolution"));
   registry.add(layer_entry<Mamba>("mamba", "ssm", "Mamba-1: causal convolution, selective scan, gate"));
+  // new layers go above this line
   register_presets(registry);
 }
 
