@@ -1,5 +1,6 @@
 #include "architectures/registry.h"
 
+#include "architectures/presets/presets.h"
 #include "architectures/recurrent/gru/gru.h"
 #include "architectures/recurrent/lstm/lstm.h"
 #include "architectures/rwkv/channel_mix/channel_mix.h"

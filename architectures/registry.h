@@ -7,7 +7,4 @@ namespace hippodrome {
 // Every layer and preset of the project. The place where a new layer is listed.
 void register_all(Registry& registry);
 
-// The presets alone (presets.cpp).
-void register_presets(Registry& registry);
-
 }  // namespace hippodrome

@@ -38,6 +38,7 @@ void ModelConfig::bind(Fields& fields) {
   fields.texts("pattern", pattern, "the blocks of one repetition, in order; each names a table in `blocks`");
   fields.integer("repeats", repeats, {1, 10000}, "repetitions of the pattern");
   fields.integer("width", width, {1, 1 << 20}, "model width D");
+  fields.integer("vocabulary", vocabulary, {0, int64_t{1} << 31}, "rows of embedding and head; 0: the task's tokens");
   fields.choice("norm", block.norm, {"layer_norm", "rms_norm"}, "normalisation");
   fields.choice("norm_position", block.norm_position, {"pre", "post", "none"}, "where blocks normalise");
   fields.number("norm_epsilon", block.norm_epsilon, {0.0, 1.0}, "added to the variance");
@@ -73,6 +74,13 @@ ModelState ModelState::select(const Tensor& rows) const {
 
 absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelConfig& config, int64_t vocabulary,
                                                                    const std::string& path, const Registry& registry) {
+  if (config.vocabulary > 0) {
+    if (config.vocabulary < vocabulary) {
+      return absl::InvalidArgumentError("[" + path + "] vocabulary = " + std::to_string(config.vocabulary) +
+                                        " is less than the " + std::to_string(vocabulary) + " tokens to be read");
+    }
+    vocabulary = config.vocabulary;
+  }
   if (config.pattern.empty()) {
     return absl::InvalidArgumentError("[" + path + "] has no blocks: give a preset, or a pattern such as "
                                       "pattern = [\"attention\", \"mlp\"]");

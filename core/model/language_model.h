@@ -15,6 +15,7 @@ struct ModelConfig {
   std::vector<std::string> pattern;
   int64_t repeats = 2;
   int64_t width = 128;              // D
+  int64_t vocabulary = 0;           // V, rows of embedding and head; 0: as many as the task has tokens
   BlockConfig block;                // defaults of every block
   bool final_norm = true;
   bool embedding_norm = false;      // a norm straight after the embedding (RWKV's ln0)
@@ -39,7 +40,8 @@ struct ModelState {
 
 class LanguageModel {
  public:
-  // Built on the meta device: no memory until parameters().materialise(). `path` names the recipe's table in error sentences.
+  // Built on the meta device: no memory until parameters().materialise(). `vocabulary` is the number of tokens to be read, of
+  // which the config's own must be no fewer. `path` names the recipe's table in error sentences.
   static absl::StatusOr<std::unique_ptr<LanguageModel>> make(const ModelConfig& config, int64_t vocabulary,
                                                              const std::string& path, const Registry& registry);
 

@@ -233,6 +233,16 @@ TEST(MatchWidth, LandsWithinTheTolerance) {
   }
 }
 
+TEST(LanguageModel, MayHaveMoreTokensThanTheTaskButNotFewer) {
+  const ModelConfig config = model_config("pattern = [\"mlp\"]\nwidth = 8\nvocabulary = 12");
+  const auto padded = LanguageModel::make(config, 10, "models.toy", toys::shared_toys());
+  ASSERT_TRUE(padded.ok()) << padded.status();
+  EXPECT_EQ((*padded)->vocabulary(), 12);
+  EXPECT_EQ((*padded)->parameters().find("embedding.weight")->value.size(0), 12);
+  EXPECT_EQ(LanguageModel::make(config, 13, "models.toy", toys::shared_toys()).status().message(),
+            "[models.toy] vocabulary = 12 is less than the 13 tokens to be read");
+}
+
 TEST(MatchWidth, PrefersWideMultiples) {
   const ModelConfig config = model_config("pattern = [\"gated\", \"mlp\"]\nrepeats = 3");
   const auto wide = match_width(config, 50, "models.toy", toys::shared_toys(), 4e6, 0.05);

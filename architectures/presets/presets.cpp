@@ -1,0 +1,12 @@
+#include "architectures/presets/presets.h"
+
+namespace hippodrome {
+
+void register_presets(Registry& registry) {
+  register_recurrent_presets(registry);
+  register_transformer_presets(registry);
+  register_rwkv_presets(registry);
+  register_ssm_presets(registry);
+}
+
+}  // namespace hippodrome
