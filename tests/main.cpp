@@ -4,6 +4,15 @@
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 
+#include "tests/test_folder.h"
+
+namespace hippodrome::testing_folder {
+
+std::filesystem::path source_folder() { return HIPPODROME_SOURCE_FOLDER; }
+std::filesystem::path program() { return HIPPODROME_PROGRAM; }
+
+}  // namespace hippodrome::testing_folder
+
 int main(int argc, char** argv) {
   // Results are the same bits for the same thread count, so tests fix it: two, whatever the machine has, unless the
   // environment says otherwise (ThreadSanitizer runs need one, see tests/CMakeLists.txt).

@@ -16,4 +16,8 @@ inline std::filesystem::path own_folder() {
   return std::filesystem::path(testing::TempDir()) / name;
 }
 
+// The project's root, and the built program; defined in tests/main.cpp.
+std::filesystem::path source_folder();
+std::filesystem::path program();
+
 }  // namespace hippodrome::testing_folder

@@ -51,7 +51,7 @@ class ProgramTest : public testing::Test {
 
   // Starts the program as the leader of a process group; its outputs go to out.txt and err.txt.
   pid_t start(const std::vector<std::string>& arguments) {
-    std::vector<std::string> all = {HIPPODROME_PROGRAM};
+    std::vector<std::string> all = {testing_folder::program().string()};
     all.insert(all.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& argument : all) argv.push_back(argument.data());

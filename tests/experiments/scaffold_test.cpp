@@ -18,7 +18,7 @@ class NewLayer : public ProgramTest {
   void SetUp() override {
     ProgramTest::SetUp();
     fs::create_directories(folder_ / "architectures");
-    fs::copy_file(fs::path(HIPPODROME_SOURCE_FOLDER) / "architectures/registry.cpp", folder_ / "architectures/registry.cpp");
+    fs::copy_file(testing_folder::source_folder() / "architectures/registry.cpp", folder_ / "architectures/registry.cpp");
   }
 };
 

@@ -9,6 +9,7 @@
 #include "core/base/random.h"
 #include "tests/fuzz/safetensors_target.h"
 #include "tests/fuzz/toml_target.h"
+#include "tests/test_folder.h"
 
 // What a fuzzer would do, in a second and the same on every machine: the corpus, then mutations of it.
 namespace hippodrome::fuzz_corpus_test {
@@ -22,7 +23,7 @@ struct Seed {
 std::vector<Seed> corpus(const std::string& folder) {
   std::vector<Seed> seeds;
   for (const auto& entry :
-       std::filesystem::directory_iterator(std::filesystem::path(HIPPODROME_SOURCE_FOLDER) / "tests/fuzz/corpus" / folder)) {
+       std::filesystem::directory_iterator(testing_folder::source_folder() / "tests/fuzz/corpus" / folder)) {
     std::ifstream file(entry.path(), std::ios::binary);
     seeds.push_back({entry.path().filename().string(),
                      {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()}});

@@ -220,7 +220,7 @@ TEST(Safetensors, HostileFilesAreRefusedInOneSentence) {
 
 // Written by the `safetensors` package 0.8.0 for Python: arange(6) as [2, 3] in every type NumPy has, under the type's name.
 TEST(Safetensors, AFileOfThePythonPackageIsRead) {
-  const fs::path path = fs::path(HIPPODROME_SOURCE_FOLDER) / "tests/fuzz/corpus/safetensors/numpy.safetensors";
+  const fs::path path = testing_folder::source_folder() / "tests/fuzz/corpus/safetensors/numpy.safetensors";
   const absl::StatusOr<SafetensorsFile> file = open_safetensors(path);
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(file->metadata, (std::map<std::string, std::string>{{"format", "np"}}));
