@@ -28,6 +28,12 @@ Cost& Cost::operator+=(const Cost& other) {
   return *this;
 }
 
+void Observer::auxiliary_loss(std::string_view layer, std::string_view what, const Tensor& value, double) {
+  report(layer, what, value);
+}
+
 State Layer::initial_state(const StateSpec&) const { return State(); }
+
+int64_t Layer::active_parameters() const { return parameters_.count(); }
 
 }  // namespace hippodrome

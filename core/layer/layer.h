@@ -18,6 +18,8 @@ class Observer {
   virtual ~Observer() = default;
   // `what` names the quantity, e.g. "attention_weights"; `layer` is the site's name.
   virtual void report(std::string_view layer, std::string_view what, const Tensor& value) = 0;
+  // A scalar, with its history, that training adds to the model's own loss times `weight` (0: only watched).
+  virtual void auxiliary_loss(std::string_view layer, std::string_view what, const Tensor& value, double weight);
 };
 
 // What a layer may see besides x.
@@ -90,6 +92,9 @@ class Layer {
   virtual State initial_state(const StateSpec& spec) const;
   virtual Traits traits() const = 0;
   virtual Cost cost(const Workload& workload) const = 0;
+  // Of the parameters, those that one token's output depends on through its computation: all of them, but for a mixture of
+  // experts, of which a token meets a few.
+  virtual int64_t active_parameters() const;
 
   Parameters& parameters() { return parameters_; }
   const Parameters& parameters() const { return parameters_; }

@@ -20,4 +20,12 @@ Tensor Linear::forward(const Tensor& x) const {
   return linear(x, weight_->cast(x), bias_ ? bias_->cast(x) : Tensor());
 }
 
+GroupedLinear::GroupedLinear(int64_t groups, int64_t in, int64_t out, Initialiser weight) {
+  weight_ = parameters_.add("weight", {groups, out, in}, weight ? weight : initialise::uniform_fan_in(in));
+}
+
+Tensor GroupedLinear::forward(const Tensor& x, const std::vector<int64_t>& counts) const {
+  return grouped_linear(x, weight_->cast(x), counts);
+}
+
 }  // namespace hippodrome

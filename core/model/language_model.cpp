@@ -171,6 +171,15 @@ ModelState LanguageModel::initial_state(int64_t rows, int64_t capacity) const {
   return state;
 }
 
+int64_t LanguageModel::active_parameters() const {
+  int64_t active = parameters_.count();
+  for (const auto& block : blocks_) {
+    const Layer& layer = block->layer();
+    active -= layer.parameters().count() - layer.active_parameters();
+  }
+  return active;
+}
+
 Cost LanguageModel::cost(const Workload& workload) const {
   Cost total;
   for (const auto& block : blocks_) total += block->layer().cost(workload);

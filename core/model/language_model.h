@@ -57,6 +57,8 @@ class LanguageModel {
   at::ScalarType compute_dtype() const { return compute_dtype_; }
 
   Parameters& parameters() { return parameters_; }
+  // Parameters that a token meets: all but the experts it is not sent to. Both embedding tables count, as in published sizes.
+  int64_t active_parameters() const;
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
   int64_t vocabulary() const { return vocabulary_; }
   // The whole model's cost, head included for every token.

@@ -1,6 +1,9 @@
 #include "core/tensor/matmul.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
@@ -58,6 +61,56 @@ struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
   }
 };
 
+// visit(group, first row, rows) for each group that has rows.
+template <class Visit>
+void for_each_group(const std::vector<int64_t>& counts, const Visit& visit) {
+  int64_t first = 0;
+  for (size_t group = 0; group < counts.size(); ++group) {
+    if (counts[group] > 0) visit(static_cast<int64_t>(group), first, counts[group]);
+    first += counts[group];
+  }
+}
+
+Tensor grouped_products(const Tensor& x, const Tensor& weight, const std::vector<int64_t>& counts) {
+  std::vector<Tensor> outputs;
+  for_each_group(counts, [&](int64_t group, int64_t first, int64_t rows) {
+    const Tensor part = x.narrow(0, first, rows), own = weight.select(0, group);
+    outputs.push_back(suits_onednn(part) ? onednn_linear(part, own, std::nullopt) : at::linear(part, own));
+  });
+  if (outputs.empty()) return at::empty({0, weight.size(1)}, x.options());
+  return outputs.size() == 1 ? outputs.front() : at::cat(outputs);
+}
+
+struct GroupedProducts : torch::autograd::Function<GroupedProducts> {
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& weight,
+                        const std::vector<int64_t>& counts) {
+    context->save_for_backward({x, weight});
+    context->saved_data["counts"] = counts;
+    return grouped_products(x, weight, counts);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], dy = gradients[0].contiguous();
+    const std::vector<int64_t> counts = context->saved_data["counts"].toIntVector();
+    torch::autograd::variable_list result(3);
+    if (context->needs_input_grad(0)) result[0] = grouped_products(dy, weight.transpose(1, 2), counts);
+    if (context->needs_input_grad(1)) {
+      Tensor dweight = at::empty(weight.sizes(), weight.options());
+      for (size_t group = 0; group < counts.size(); ++group) {
+        if (counts[group] == 0) dweight.select(0, static_cast<int64_t>(group)).zero_();
+      }
+      for_each_group(counts, [&](int64_t group, int64_t first, int64_t rows) {
+        Tensor own = dweight.select(0, group);
+        at::mm_out(own, dy.narrow(0, first, rows).t(), x.narrow(0, first, rows));
+      });
+      result[1] = dweight;
+    }
+    return result;
+  }
+};
+
 }  // namespace
 
 std::string matrix_library_name(MatrixLibrary library) { return library == MatrixLibrary::kMkl ? "mkl" : "onednn"; }
@@ -93,6 +146,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     return OneDnnLinear::apply(x, weight, optional_bias);
   }
   return at::linear(x, weight, optional_bias);
+}
+
+Tensor grouped_linear(const Tensor& x, const Tensor& weight, const std::vector<int64_t>& counts) {
+  TORCH_CHECK(static_cast<int64_t>(counts.size()) == weight.size(0), "grouped_linear: ", counts.size(), " counts for ",
+              weight.size(0), " groups");
+  if (!at::GradMode::is_enabled()) return grouped_products(x, weight, counts);
+  return GroupedProducts::apply(x, weight, counts);
 }
 
 }  // namespace hippodrome

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/base/status.h"
 #include "core/tensor/tensor.h"
@@ -21,5 +22,9 @@ MatrixLibrary matrix_library();
 
 // x [..., in], weight [out, in], bias [out] or undefined -> x weightᵀ + bias, [..., out]. Differentiable once.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
+
+// A weight for each group of rows: x [T, in] holds counts[0] rows of group 0, then counts[1] of group 1, …; weight
+// [G, out, in] -> [T, out], every row times its own group's weightᵀ. One product per group that has rows. Differentiable once.
+Tensor grouped_linear(const Tensor& x, const Tensor& weight, const std::vector<int64_t>& counts);
 
 }  // namespace hippodrome

@@ -8,6 +8,27 @@
 #include <numbers>
 
 namespace hippodrome {
+namespace {
+
+// Adds up what layers want trained beside the model's own loss.
+class AuxiliaryLosses final : public Observer {
+ public:
+  void report(std::string_view, std::string_view, const Tensor&) override {}
+  void auxiliary_loss(std::string_view, std::string_view, const Tensor& value, double weight) override {
+    if (weight > 0.0) sum_ = sum_.defined() ? sum_.add(value, weight) : value.mul(weight);
+  }
+  const Tensor& sum() const { return sum_; }
+
+ private:
+  Tensor sum_;
+};
+
+}  // namespace
+
+Tensor BatchLoss::objective(double all_labels, double share) const {
+  const Tensor own = sum.div(all_labels);
+  return auxiliary.defined() ? own.add(auxiliary, share) : own;
+}
 
 BatchLoss batch_loss(LanguageModel& model, const Batch& batch, bool training, bool count_correct) {
   const at::Device device = model.parameters().list().front()->value.device();
@@ -15,11 +36,14 @@ BatchLoss batch_loss(LanguageModel& model, const Batch& batch, bool training, bo
   context.positions = batch.positions.to(device);
   context.ragged = batch.ragged;
   context.training = training;
+  AuxiliaryLosses auxiliary;
+  if (training) context.observer = &auxiliary;
   Tensor labels = batch.labels.flatten();
   const Tensor labelled = at::nonzero(labels.ge(0)).flatten();
   Tensor hidden = model.hidden(batch.tokens.to(device), context, nullptr).flatten(0, 1);
   BatchLoss loss;
   loss.labels = labelled.numel();
+  loss.auxiliary = auxiliary.sum();
   if (loss.labels < labels.numel()) {
     hidden = hidden.index_select(0, labelled.to(device));
     labels = labels.index_select(0, labelled);

@@ -10,9 +10,14 @@ struct BatchLoss {
   Tensor sum;           // scalar float32 or float64, nats, with autograd history when grad mode is on
   int64_t labels = 0;   // labelled positions
   int64_t correct = 0;  // of them, where the largest logit is the label's; only when asked for
+  // Sum of weight · loss over what layers add to training (experts' balance); undefined when they add nothing.
+  Tensor auxiliary;
+
+  // What training descends on: nats per label, of `all_labels` in the whole step, of whose rows this batch is a `share`.
+  Tensor objective(double all_labels, double share = 1.0) const;
 };
 
-// Runs the model from a fresh state. Logits are computed at labelled positions only.
+// Runs the model from a fresh state; only in training do layers add losses of their own. Logits are computed at labelled positions only.
 BatchLoss batch_loss(LanguageModel& model, const Batch& batch, bool training, bool count_correct);
 
 // The mean metric over up to `max_batches` batches of a split.

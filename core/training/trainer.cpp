@@ -47,24 +47,25 @@ absl::StatusOr<Trainer::Step> Trainer::step() {
   ASSIGN_OR_RETURN(const Batch batch, task_.batch({Split::kTrain, seed_, steps_done_, config_.batch, length_}));
   const auto labels = static_cast<double>(batch.labels.ge(0).sum().item().toLong());
   const int64_t part_rows = (config_.batch + config_.accumulate - 1) / config_.accumulate;
-  double loss = 0.0;
+  double loss = 0.0, auxiliary = 0.0;
   for (int64_t row = 0; row < config_.batch; row += part_rows) {
     const int64_t rows = std::min(part_rows, config_.batch - row);
     const Batch part{batch.tokens.narrow(0, row, rows), batch.labels.narrow(0, row, rows),
                      batch.positions.narrow(0, row, rows), batch.ragged};
     const BatchLoss part_loss = batch_loss(model_, part, /*training=*/true, /*count_correct=*/false);
     if (part_loss.labels == 0) continue;
-    const Tensor mean = part_loss.sum.div(labels);
-    mean.backward();
-    loss += mean.item().toDouble();
+    const double share = static_cast<double>(rows) / static_cast<double>(config_.batch);
+    part_loss.objective(labels, share).backward();
+    loss += part_loss.sum.item().toDouble() / labels;
+    if (part_loss.auxiliary.defined()) auxiliary += share * part_loss.auxiliary.item().toDouble();
   }
-  if (!std::isfinite(loss)) {
+  if (!std::isfinite(loss + auxiliary)) {
     return absl::InternalError("the loss is not finite at step " + std::to_string(steps_done_ + 1) +
                                ": lower learning_rate, or use dtype = \"float32\"");
   }
   const double norm = optimiser_.step(learning_rate(schedule_, steps_done_), config_.clip);
   ++steps_done_;
-  return Step{steps_done_, loss, norm};
+  return Step{steps_done_, loss, norm, auxiliary};
 }
 
 }  // namespace hippodrome

@@ -46,6 +46,7 @@ class Trainer {
     int64_t step;          // this was step number `step`, from 1
     double loss;           // nats per label, before the update
     double gradient_norm;
+    double auxiliary_loss;       // what layers added to the objective, weighted; not part of `loss`
   };
   // One update. Fails when the loss is not finite.
   absl::StatusOr<Step> step();

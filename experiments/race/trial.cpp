@@ -187,6 +187,7 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
                               {"tokens", step.step * trainer.tokens_per_step()},
                               {"seconds", record.seconds},
                               {"loss", step.loss},
+                              {"auxiliary_loss", step.auxiliary_loss},
                               {"metric", validation.metric}});
       const bool solved = training.stop_at > 0.0 && better * validation.metric >= better * training.stop_at;
       record.finished = record.finished || solved;

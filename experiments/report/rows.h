@@ -32,8 +32,10 @@
 //   plateaus         [{"name": text, "value": number}]   where a run that found a named shortcut stays, metric's unit
 //   floor            {"name": text, "value": number} | null   a simple method on the same data, metric's unit
 //   by_length        [{"length": tokens, "value": number, "trained": bool}]   the metric by length; or []
-//   curve            [{"step": int, "tokens": int, "seconds": number, "loss": number, "metric": number | null}]
+//   curve            [{"step": int, "tokens": int, "seconds": number, "loss": number,
+//                     "auxiliary_loss": number, "metric": number | null}]
 //                    loss: training cross-entropy in nats per predicted token (the report shows bits only);
+//                    auxiliary_loss: weighted sum of what layers add in training, 0 where none does; not part of loss;
 //                    seconds: training time so far; metric: on held-out data, null at steps without evaluation
 //   kernel_class     "fused" | "library" | "reference"
 //   provenance       object

@@ -87,7 +87,7 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model) {
   batch.positions = Context::plain(rows, spec.length, 0, at::kCPU).positions;
   const auto step = [&] {
     const BatchLoss loss = batch_loss(model, batch, /*training=*/true, /*count_correct=*/false);
-    loss.sum.div(static_cast<double>(loss.labels)).backward();
+    loss.objective(static_cast<double>(loss.labels)).backward();
     optimiser.step(/*learning_rate=*/1e-5, /*clip_norm=*/1.0);
   };
   const int64_t weights = parameter_bytes(model);

@@ -10,13 +10,15 @@ namespace hippodrome {
 namespace mlp_detail {
 namespace {
 
+// A whisker below, so that 8/3 of a multiple of three is not rounded past itself.
+int64_t expanded(double expansion, int64_t width) {
+  return static_cast<int64_t>(std::ceil(expansion * static_cast<double>(width) - 1e-9));
+}
+
 int64_t hidden_width(const Mlp::Config& config, int64_t width) {
   if (config.hidden > 0) return config.hidden;
-  const bool gated = config.activation == "swiglu";
-  const double expansion = config.expansion > 0.0 ? config.expansion : gated ? 8.0 / 3.0 : 4.0;
-  // A whisker below, so that 8/3 of a multiple of three is not rounded past itself.
-  const auto hidden = static_cast<int64_t>(std::ceil(expansion * static_cast<double>(width) - 1e-9));
-  return gated ? (hidden + config.multiple - 1) / config.multiple * config.multiple : hidden;
+  if (config.activation == "swiglu") return swiglu_width(config.expansion, config.multiple, width);
+  return expanded(config.expansion > 0.0 ? config.expansion : 4.0, width);
 }
 
 Linear::Options options(const Mlp::Config& config, double deviation) {
@@ -30,6 +32,11 @@ Linear::Options options(const Mlp::Config& config, double deviation) {
 
 }  // namespace
 }  // namespace mlp_detail
+
+int64_t swiglu_width(double expansion, int64_t multiple, int64_t width) {
+  const int64_t hidden = mlp_detail::expanded(expansion > 0.0 ? expansion : 8.0 / 3.0, width);
+  return (hidden + multiple - 1) / multiple * multiple;
+}
 
 void Mlp::Config::bind(Fields& fields) {
   fields.choice("activation", activation, {"relu", "gelu", "gelu_tanh", "swiglu"}, "non-linearity; swiglu has a gate");

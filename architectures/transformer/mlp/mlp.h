@@ -8,6 +8,9 @@
 
 namespace hippodrome {
 
+// F of a SwiGLU layer: expansion · D (0: 8/3 D, which keeps an ungated layer's parameter count), rounded up to `multiple`.
+int64_t swiglu_width(double expansion, int64_t multiple, int64_t width);
+
 // Position-wise feed-forward layer of width F: W_down act(W_up x), or with a SwiGLU gate W_down (silu(W_gate x) ∘ W_up
 // x) (Shazeer 2020, equation 6). Equations, shapes and cost: README.md.
 class Mlp final : public Layer {

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 
 #include "core/tensor/matmul.h"
@@ -89,6 +90,45 @@ INSTANTIATE_TEST_SUITE_P(Both, LinearProducts,
                          [](const auto& info) {
                            return matrix_library_name(std::get<0>(info.param)) + "_" + std::to_string(std::get<1>(info.param));
                          });
+
+// Against each group's own product in float64: output and both gradients, groups without rows among them.
+TEST(GroupedLinearProducts, EqualOneProductPerGroup) {
+  const std::vector<int64_t> counts = {3, 0, 1, 5, 0};
+  for (const MatrixLibrary library : {MatrixLibrary::kMkl, MatrixLibrary::kOneDnn}) {
+    const OnLibrary on(library);
+    const Tensor x64 = random({9, 6}, "x").to(at::kFloat).to(at::kDouble), w64 = random({5, 4, 6}, "w").to(at::kFloat).to(at::kDouble);
+    const Tensor x = x64.to(at::kFloat).requires_grad_(true), w = w64.to(at::kFloat).requires_grad_(true);
+    const Tensor y = grouped_linear(x, w, counts), dy = random({9, 4}, "dy").to(at::kFloat);
+    y.mul(dy).sum().backward();
+    Tensor dw = at::zeros({5, 4, 6}, at::kDouble);
+    int64_t first = 0;
+    for (int64_t group = 0; group < 5; ++group) {
+      const int64_t rows = counts[static_cast<size_t>(group)];
+      if (rows == 0) continue;
+      const Tensor part = x64.narrow(0, first, rows), dpart = dy.to(at::kDouble).narrow(0, first, rows);
+      EXPECT_LT(rms(y.narrow(0, first, rows), part.mm(w64[group].t())), 1e-6);
+      EXPECT_LT(rms(x.grad().narrow(0, first, rows), dpart.mm(w64[group])), 1e-6);
+      dw[group].copy_(dpart.t().mm(part));
+      first += rows;
+    }
+    EXPECT_LT(rms(w.grad(), dw), 1e-6);
+    EXPECT_EQ(w.grad()[1].abs().max().item().toDouble(), 0.0);
+    const at::NoGradGuard no_grad;
+    EXPECT_TRUE(at::equal(grouped_linear(x, w, counts), y));
+    EXPECT_EQ(grouped_linear(x.narrow(0, 0, 0), w, {0, 0, 0, 0, 0}).sizes(), at::IntArrayRef({0, 4}));
+  }
+  EXPECT_THROW(grouped_linear(random({2, 6}, "x"), random({5, 4, 6}, "w"), {2}), c10::Error);
+}
+
+TEST(GroupedLinearProducts, LayerHoldsAMatrixPerGroup) {
+  GroupedLinear layer(3, 16, 8);
+  EXPECT_EQ(layer.weight()->value.sizes(), at::IntArrayRef({3, 8, 16}));
+  EXPECT_EQ(layer.flops(5.0), 2.0 * 5 * 16 * 8);
+  layer.parameters().materialise(1, at::TensorOptions().dtype(at::kFloat));
+  EXPECT_LE(layer.weight()->value.abs().max().item().toDouble(), 0.25);
+  EXPECT_GT(layer.weight()->value.abs().max().item().toDouble(), 0.24);
+  EXPECT_EQ(layer.forward(random({4, 16}, "x").to(at::kBFloat16), {1, 0, 3}).scalar_type(), at::kBFloat16);
+}
 
 TEST(MatrixLibraries, AreTheSameInFloat64AndBfloat16) {
   for (const auto dtype : {at::kDouble, at::kBFloat16}) {
