@@ -63,6 +63,12 @@ void Parameters::materialise(uint64_t seed, const at::TensorOptions& options) {
   }
 }
 
+void Parameters::allocate(const at::TensorOptions& options) {
+  for (const ParameterPtr& parameter : list_) {
+    parameter->value = at::empty(parameter->value.sizes(), options);
+  }
+}
+
 void Parameters::set_requires_grad(bool requires_grad) {
   for (const ParameterPtr& parameter : list_) {
     parameter->value.requires_grad_(requires_grad);

@@ -52,6 +52,8 @@ class Parameters {
 
   // Allocates every value with `options` (dtype, device) and draws it from RandomStream(seed, name).
   void materialise(uint64_t seed, const at::TensorOptions& options);
+  // Allocates every value without drawing it, for what is about to be read from a file.
+  void allocate(const at::TensorOptions& options);
   void set_requires_grad(bool requires_grad);
 
  private:

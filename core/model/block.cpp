@@ -12,34 +12,39 @@ void BlockConfig::bind(Fields& fields) {
   fields.flag("residual", residual, "add the block's input to the layer's output");
 }
 
-absl::StatusOr<std::unique_ptr<Block>> Block::make(const std::string& entry, const ConfigValue& table,
-                                                   const BlockConfig& defaults, const std::string& path,
-                                                   const Site& site, const Registry& registry) {
-  auto block = std::make_unique<Block>();
-  block->config_ = defaults;
-  block->config_.layer = entry;
-  // The table mixes the block's own keys with the layer's: part them by the names BlockConfig binds.
+absl::StatusOr<BlockTable> part_block_table(const std::string& entry, const ConfigValue& table,
+                                            const BlockConfig& defaults, const std::string& path) {
+  BlockTable parted{defaults, ConfigValue(ConfigValue::Table{}, table.where())};
+  parted.block.layer = entry;
   DescribeFields block_keys;
   BlockConfig().bind(block_keys);
-  ConfigValue own, rest(ConfigValue::Table{}, table.where());
+  ConfigValue own;
   for (const auto& [key, value] : *table.table()) {
     bool is_own = false;
     for (const FieldDescription& field : block_keys.result) {
       is_own = is_own || field.key == key;
     }
-    (is_own ? own : rest).set(key, value);
+    (is_own ? own : parted.layer).set(key, value);
   }
   ReadFields fields(own, path);
-  block->config_.bind(fields);
+  parted.block.bind(fields);
   RETURN_IF_ERROR(fields.finish());
+  return parted;
+}
 
+absl::StatusOr<std::unique_ptr<Block>> Block::make(const std::string& entry, const ConfigValue& table,
+                                                   const BlockConfig& defaults, const std::string& path,
+                                                   const Site& site, const Registry& registry) {
+  ASSIGN_OR_RETURN(const BlockTable parted, part_block_table(entry, table, defaults, path));
+  auto block = std::make_unique<Block>();
+  block->config_ = parted.block;
   const absl::StatusOr<const LayerEntry*> layer_entry = registry.layer(block->config_.layer);
   if (!layer_entry.ok()) {
     const ConfigValue* named = table.find("layer");
     const SourceLocation& where = named ? named->where() : table.where();
     return absl::NotFoundError(where.text() + ": [" + path + "]: " + std::string(layer_entry.status().message()));
   }
-  ASSIGN_OR_RETURN(block->layer_, (*layer_entry)->make(rest, path, site));
+  ASSIGN_OR_RETURN(block->layer_, (*layer_entry)->make(parted.layer, path, site));
   if (block->config_.norm_position != "none") {
     block->norm_.emplace(block->config_.norm == "rms_norm" ? Norm::Kind::kRmsNorm : Norm::Kind::kLayerNorm,
                          block->config_.norm_position == "pre" ? site.width : site.output_width,

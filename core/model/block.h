@@ -20,6 +20,15 @@ struct BlockConfig {
   void bind(Fields& fields);
 };
 
+// A pattern entry's table, parted: the block's own keys, read over defaults, and those left for the layer.
+struct BlockTable {
+  BlockConfig block;
+  ConfigValue layer;
+};
+// `path` is for error sentences.
+absl::StatusOr<BlockTable> part_block_table(const std::string& entry, const ConfigValue& table,
+                                            const BlockConfig& defaults, const std::string& path);
+
 // A block is data: {layer, norm pre | post | none, residual or not}. The residual stream keeps x's dtype; the layer sees the
 // compute dtype.
 class Block {

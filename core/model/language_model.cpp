@@ -43,6 +43,7 @@ void ModelConfig::bind(Fields& fields) {
   fields.choice("norm_position", block.norm_position, {"pre", "post", "none"}, "where blocks normalise");
   fields.number("norm_epsilon", block.norm_epsilon, {0.0, 1.0}, "added to the variance");
   fields.flag("final_norm", final_norm, "a norm before the head");
+  fields.number("final_norm_epsilon", final_norm_epsilon, {0.0, 1.0}, "of the norm before the head; 0: norm_epsilon");
   fields.flag("embedding_norm", embedding_norm, "a norm straight after the embedding");
   fields.choice("positions", positions, {"none", "learned", "sinusoidal"}, "position embedding added to the tokens'");
   fields.integer("max_positions", max_positions, {1, int64_t{1} << 40}, "rows of the learned position table");
@@ -126,7 +127,8 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelCo
     }
   }
   if (config.final_norm) {
-    model->final_norm_.emplace(norm, width, config.block.norm_epsilon);
+    model->final_norm_.emplace(norm, width,
+                               config.final_norm_epsilon > 0.0 ? config.final_norm_epsilon : config.block.norm_epsilon);
     parameters.adopt("final_norm", model->final_norm_->parameters());
   }
   if (config.tied) {

@@ -18,6 +18,7 @@ struct ModelConfig {
   int64_t vocabulary = 0;           // V, rows of embedding and head; 0: as many as the task has tokens
   BlockConfig block;                // defaults of every block
   bool final_norm = true;
+  double final_norm_epsilon = 0.0;  // 0: the blocks' (RWKV's is 1e-5 whatever theirs)
   bool embedding_norm = false;      // a norm straight after the embedding (RWKV's ln0)
   std::string positions = "none";   // none | learned | sinusoidal, added to the embedding
   int64_t max_positions = 2048;     // rows of the learned table

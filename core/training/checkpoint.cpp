@@ -3,9 +3,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "core/base/text.h"
 #include "core/io/atomic_file.h"
 #include "core/io/safetensors.h"
+#include "core/io/weight_mismatch.h"
 #include "core/training/trainer.h"
 
 namespace hippodrome {
@@ -25,28 +25,23 @@ absl::StatusOr<fs::path> latest_checkpoint(const fs::path& folder) {
 
 absl::Status load_parameters(Parameters& parameters, const fs::path& file) {
   ASSIGN_OR_RETURN(auto tensors, read_safetensors(file));
-  std::vector<std::string> missing, misshapen, extra;
+  WeightMismatch mismatch;
   const at::NoGradGuard no_grad;
   for (const ParameterPtr& parameter : parameters.list()) {
     const auto found = tensors.find(parameter->name);
     if (found == tensors.end()) {
-      missing.push_back(parameter->name);
+      mismatch.missing.push_back(parameter->name);
     } else {
       if (found->second.sizes() != parameter->value.sizes()) {
-        misshapen.push_back(parameter->name);
+        mismatch.add_misshapen(parameter->name, found->second.sizes(), parameter->value.sizes());
       } else {
         parameter->value.copy_(found->second);
       }
       tensors.erase(found);
     }
   }
-  for (const auto& [name, tensor] : tensors) extra.push_back(name);
-  if (missing.empty() && misshapen.empty() && extra.empty()) return absl::OkStatus();
-  const auto listed = [](const char* what, const std::vector<std::string>& names) {
-    return names.empty() ? std::string() : std::string("; ") + what + ": " + join(names, ", ");
-  };
-  return absl::DataLossError(file.string() + " does not fit the model" + listed("missing", missing) +
-                             listed("of another shape", misshapen) + listed("not in the model", extra));
+  for (const auto& [name, tensor] : tensors) mismatch.extra.push_back(name);
+  return mismatch.status(file.string());
 }
 
 absl::Status Trainer::save(const fs::path& folder) const {
