@@ -294,6 +294,8 @@ void ReadFields::number(std::string_view key, double& value, Range<double> range
     number = *real;
   } else if (const int64_t* integer = given->integer()) {
     number = static_cast<double>(*integer);
+  } else if (const std::string* text = given->string(); text && (*text == "inf" || *text == "-inf")) {
+    number = *text == "inf" ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();  // as json() writes them
   } else {
     fail(*given, config_detail::quoted(key), config_detail::wrong_kind("a number", *given));
     return;

@@ -51,6 +51,8 @@ struct Traits {
   bool packs = false;
   StateGrowth state_growth = StateGrowth::kNone;
   KernelClass kernel_class = KernelClass::kLibrary;
+  // Tokens behind which an output no longer depends on an input, itself counted (a sliding window); 0: none.
+  int64_t window = 0;
 };
 
 // A call to be costed: `rows` sequences, each with `context` tokens already in the state and `length` new ones.

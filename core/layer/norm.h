@@ -15,6 +15,7 @@ class Norm {
 
   // x [..., width] -> the same shape and dtype.
   Tensor forward(const Tensor& x) const;
+  const ParameterPtr& weight() const { return weight_; }  // [width]
   Parameters& parameters() { return parameters_; }
 
  private:

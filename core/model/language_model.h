@@ -57,7 +57,9 @@ class LanguageModel {
   void set_compute_dtype(at::ScalarType dtype) { compute_dtype_ = dtype; }
   at::ScalarType compute_dtype() const { return compute_dtype_; }
 
+  const ModelConfig& config() const { return config_; }
   Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
   // Parameters that a token meets: all but the experts it is not sent to. Both embedding tables count, as in published sizes.
   int64_t active_parameters() const;
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }

@@ -48,6 +48,9 @@ struct CountingScalar {
   friend auto operator<=>(CountingScalar a, CountingScalar b) { return a.value <=> b.value; }
   friend bool operator==(CountingScalar a, CountingScalar b) { return a.value == b.value; }
   friend CountingScalar exp(CountingScalar a) { return counted(std::exp(a.value)); }
+  friend CountingScalar expm1(CountingScalar a) { return counted(std::expm1(a.value)); }
+  friend CountingScalar sin(CountingScalar a) { return counted(std::sin(a.value)); }
+  friend CountingScalar cos(CountingScalar a) { return counted(std::cos(a.value)); }
   friend CountingScalar log1p(CountingScalar a) { return counted(std::log1p(a.value)); }
   friend CountingScalar tanh(CountingScalar a) { return counted(std::tanh(a.value)); }
 };
