@@ -5,6 +5,7 @@
 #include "architectures/recurrent/lstm/lstm.h"
 #include "architectures/rwkv/channel_mix/channel_mix.h"
 #include "architectures/rwkv/time_mix/time_mix.h"
+#include "architectures/ssm/h3/h3.h"
 #include "architectures/ssm/mamba/mamba.h"
 #include "architectures/ssm/s4d/s4d.h"
 #include "architectures/transformer/attention/attention.h"
@@ -23,6 +24,7 @@ void register_all(Registry& registry) {
   registry.add(
       layer_entry<RwkvChannelMix>("rwkv_channel_mix", "rwkv", "RWKV-4's channel mixing: token shift, squared ReLU"));
   registry.add(layer_entry<S4d>("s4d", "ssm", "diagonal state-space model: recurrence or FFT convolution"));
+  registry.add(layer_entry<H3>("h3", "ssm", "H3: shift and diagonal state-space models between gates"));
   registry.add(layer_entry<Mamba>("mamba", "ssm", "Mamba-1: causal convolution, selective scan, gate"));
   // new layers go above this line
   register_presets(registry);

@@ -7,6 +7,7 @@ void register_presets(Registry& registry) {
   register_transformer_presets(registry);
   register_rwkv_presets(registry);
   register_ssm_presets(registry);
+  register_h3_presets(registry);
 }
 
 }  // namespace hippodrome

@@ -10,6 +10,7 @@ void register_recurrent_presets(Registry& registry);
 void register_transformer_presets(Registry& registry);
 void register_rwkv_presets(Registry& registry);
 void register_ssm_presets(Registry& registry);
+void register_h3_presets(Registry& registry);
 
 // All of them.
 void register_presets(Registry& registry);

@@ -160,6 +160,15 @@ def diagonal_scan(inputs, batch, channels, length, options, states=3):
     return args, kwargs
 
 
+def causal_fir(inputs, batch, channels, length, options, taps=11):
+    args = (inputs.normal(batch, length, channels), inputs.normal(taps, channels))
+    kwargs = {}
+    if options:
+        kwargs["state"] = inputs.normal(batch, taps, channels)
+        kwargs["positions"] = inputs.positions(batch, length)
+    return args, kwargs
+
+
 CASES = {
     "selective_scan": {
         "selective_scan": selective_scan,
@@ -173,6 +182,7 @@ CASES = {
     "lstm_scan": {"lstm_scan": lstm_scan},
     "gru_scan": {"gru_scan": gru_scan},
     "diagonal_scan": {"diagonal_scan": diagonal_scan},
+    "causal_fir": {"causal_fir": causal_fir},
 }
 SIZES = [(2, 18, 70), (3, 6, 1)]  # B, D, L
 

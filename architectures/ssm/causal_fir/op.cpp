@@ -1,0 +1,271 @@
+// hippodrome::causal_fir: schema, checks, autograd, meta and the CPU binding.
+#include "architectures/ssm/causal_fir/op.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "architectures/ssm/causal_fir/causal_fir.h"
+#include "architectures/ssm/causal_fir/reference.h"
+#include "core/tensor/flop_meter.h"
+
+namespace hippodrome {
+namespace causal_fir_op {
+namespace {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Outputs = std::tuple<Tensor, Tensor>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor>;
+
+bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
+
+at::ScalarType compute_dtype(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+void check(const Tensor& x, const Tensor& weight, const OptionalTensor& state, const OptionalTensor& positions) {
+  const auto dtype = x.scalar_type();
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
+              "causal_fir: x must be float32, float64 or bfloat16, not ", dtype);
+  TORCH_CHECK(x.dim() == 3, "causal_fir: x must be [B, L, D], got ", x.sym_sizes());
+  TORCH_CHECK(weight.dim() == 2 && weight.sym_size(1) == x.sym_size(2),
+              "causal_fir: weight must be [K, D] with D = ", x.sym_size(2), ", got ", weight.sym_sizes());
+  const auto taps = weight.sym_size(0);
+  TORCH_CHECK(taps >= 1 && taps <= kCausalFirMaxTaps, "causal_fir: weight must have 1 to ", kCausalFirMaxTaps,
+              " taps, got ", taps);
+  const auto precise = [&](const Tensor& t) {
+    return t.is_floating_point() && (t.scalar_type() == at::kDouble) == (dtype == at::kDouble);
+  };
+  TORCH_CHECK(precise(weight), "causal_fir: float64 x, weight and state go together; got ", dtype, " x with ",
+              weight.scalar_type(), " weight");
+  TORCH_CHECK(!given(state) || (state->dim() == 3 && state->sym_size(0) == x.sym_size(0) &&
+                                state->sym_size(1) == taps && state->sym_size(2) == x.sym_size(2) && precise(*state)),
+              "causal_fir: state must be [B, K, D] = [", x.sym_size(0), ", ", taps, ", ", x.sym_size(2),
+              "] of x's precision");
+  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
+                                    positions->sym_size(0) == x.sym_size(0) && positions->sym_size(1) == x.sym_size(1)),
+              "causal_fir: positions must be int64 [B, L] = [", x.sym_size(0), ", ", x.sym_size(1), "]");
+}
+
+// Items per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
+int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
+
+Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
+Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
+  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
+}
+template <class T>
+const T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.const_data_ptr<T>() : nullptr;
+}
+
+Outputs make_outputs(const Tensor& x, const Tensor& weight, at::ScalarType dtype) {
+  return {at::empty_symint(x.sym_sizes(), x.options().dtype(dtype)),
+          at::empty_symint({x.sym_size(0), weight.sym_size(0), x.sym_size(2)}, x.options().dtype(compute_dtype(x)))};
+}
+
+template <class T>
+Outputs run_forward(const Tensor& x_in, const Tensor& weight_in, const OptionalTensor& state_in,
+                    const OptionalTensor& positions_in, bool reference) {
+  const auto dtype = compute_dtype(x_in);
+  const Tensor x = in_compute_dtype(x_in, dtype), weight = in_compute_dtype(weight_in, dtype);
+  const Tensor state = in_compute_dtype(state_in, dtype);
+  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  auto [y, last_state] = make_outputs(x_in, weight, dtype);
+  const CausalFirForward<T> p{x.size(0),
+                              x.size(2),
+                              x.size(1),
+                              weight.size(0),
+                              x.const_data_ptr<T>(),
+                              weight.const_data_ptr<T>(),
+                              data_or_null<T>(state),
+                              data_or_null<int64_t>(positions),
+                              y.mutable_data_ptr<T>(),
+                              last_state.mutable_data_ptr<T>()};
+  if (reference) {
+    run_counted(p, [](const auto& params) { causal_fir_forward_reference(params); });
+  } else if (p.length == 1) {
+    at::parallel_for(0, p.batch * causal_fir_step_blocks(p.channels), grain(2 * p.taps * kCausalFirStepBlock),
+                     [&](int64_t begin, int64_t end) { causal_fir_step(p, begin, end); });
+  } else {
+    at::parallel_for(0, causal_fir_groups(p.channels) * p.batch, grain(p.length * p.taps * kCausalFirGroup),
+                     [&](int64_t begin, int64_t end) { causal_fir_forward(p, begin, end); });
+  }
+  return {y.to(x_in.scalar_type()), last_state};
+}
+
+Outputs forward_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
+                    const OptionalTensor& positions, bool reference) {
+  check(x, weight, state, positions);
+  return compute_dtype(x) == at::kDouble ? run_forward<double>(x, weight, state, positions, reference)
+                                         : run_forward<float>(x, weight, state, positions, reference);
+}
+
+Outputs forward_meta(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
+                     const OptionalTensor& positions, bool) {
+  check(x, weight, state, positions);
+  return make_outputs(x, weight, x.scalar_type());
+}
+
+Gradients make_gradients(const Tensor& x, const Tensor& weight) {
+  const auto options = x.options().dtype(compute_dtype(x));
+  return {at::empty_symint(x.sym_sizes(), options), at::empty_symint(weight.sym_sizes(), options),
+          at::empty_symint({x.sym_size(0), weight.sym_size(0), x.sym_size(2)}, options)};
+}
+
+template <class T>
+Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in, const Tensor& x_in,
+                       const Tensor& weight_in, const OptionalTensor& state_in, const OptionalTensor& positions_in,
+                       bool reference) {
+  const auto dtype = compute_dtype(x_in);
+  const Tensor x = in_compute_dtype(x_in, dtype), weight = in_compute_dtype(weight_in, dtype);
+  const Tensor state = in_compute_dtype(state_in, dtype), grad_y = in_compute_dtype(grad_y_in, dtype);
+  const Tensor grad_last_state = in_compute_dtype(grad_last_state_in, dtype);
+  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  Gradients gradients = make_gradients(x_in, weight);
+  const CausalFirBackward<T> p{x.size(0),
+                               x.size(2),
+                               x.size(1),
+                               weight.size(0),
+                               x.const_data_ptr<T>(),
+                               weight.const_data_ptr<T>(),
+                               data_or_null<T>(state),
+                               data_or_null<int64_t>(positions),
+                               grad_y.const_data_ptr<T>(),
+                               grad_last_state.const_data_ptr<T>(),
+                               std::get<0>(gradients).mutable_data_ptr<T>(),
+                               std::get<1>(gradients).mutable_data_ptr<T>(),
+                               std::get<2>(gradients).mutable_data_ptr<T>()};
+  if (reference) {
+    causal_fir_backward_reference(p);
+  } else {
+    at::parallel_for(0, causal_fir_groups(p.channels), grain(2 * p.batch * p.length * p.taps * kCausalFirGroup),
+                     [&](int64_t begin, int64_t end) { causal_fir_backward(p, begin, end); });
+  }
+  return gradients;
+}
+
+Gradients backward_cpu(const Tensor& grad_y, const Tensor& grad_last_state, const Tensor& x, const Tensor& weight,
+                       const OptionalTensor& state, const OptionalTensor& positions, bool reference) {
+  return compute_dtype(x) == at::kDouble
+             ? run_backward<double>(grad_y, grad_last_state, x, weight, state, positions, reference)
+             : run_backward<float>(grad_y, grad_last_state, x, weight, state, positions, reference);
+}
+
+Gradients backward_meta(const Tensor&, const Tensor&, const Tensor& x, const Tensor& weight, const OptionalTensor&,
+                        const OptionalTensor&, bool) {
+  return make_gradients(x, weight);
+}
+
+Outputs call_forward(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
+                     const OptionalTensor& positions, bool reference) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("hippodrome::_causal_fir_forward", "")
+                             .typed<decltype(forward_cpu)>();
+  return op.call(x, weight, state, positions, reference);
+}
+
+class CausalFir : public torch::autograd::Function<CausalFir> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& x,
+                                                const Tensor& weight, const OptionalTensor& state,
+                                                const OptionalTensor& positions, bool reference) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [y, last_state] = call_forward(x, weight, state, positions, reference);
+    context->save_for_backward({x, weight, state.value_or(Tensor()), positions.value_or(Tensor())});
+    context->saved_data["reference"] = reference;
+    return {y, last_state};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("hippodrome::_causal_fir_backward", "")
+                               .typed<decltype(backward_cpu)>();
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], &state = saved[2];
+    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
+    auto [grad_x, grad_weight, grad_state] = op.call(grads[0], grads[1], x, weight, optional(state), optional(saved[3]),
+                                                     context->saved_data["reference"].toBool());
+    return {grad_x.to(x.scalar_type()), grad_weight.to(weight.scalar_type()),
+            state.defined() ? grad_state.to(state.scalar_type()) : Tensor(), Tensor(), Tensor()};
+  }
+};
+
+template <bool kReference>
+Outputs without_autograd(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
+                         const OptionalTensor& positions) {
+  return call_forward(x, weight, state, positions, kReference);
+}
+
+template <bool kReference>
+Outputs with_autograd(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
+                      const OptionalTensor& positions) {
+  const bool wanted = x.requires_grad() || weight.requires_grad() || (given(state) && state->requires_grad());
+  if (!at::GradMode::is_enabled() || !wanted) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return without_autograd<kReference>(x, weight, state, positions);
+  }
+  const auto outputs = CausalFir::apply(x, weight, state, positions, kReference);
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
+  m.def(
+      "causal_fir(Tensor x, Tensor weight, Tensor? state=None, Tensor? positions=None)"
+      " -> (Tensor y, Tensor last_state)");
+  m.def(
+      "causal_fir_reference(Tensor x, Tensor weight, Tensor? state=None, Tensor? positions=None)"
+      " -> (Tensor y, Tensor last_state)");
+  m.def(
+      "_causal_fir_forward(Tensor x, Tensor weight, Tensor? state, Tensor? positions, bool reference)"
+      " -> (Tensor y, Tensor last_state)");
+  m.def(
+      "_causal_fir_backward(Tensor grad_y, Tensor grad_last_state, Tensor x, Tensor weight, Tensor? state,"
+      " Tensor? positions, bool reference) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_state)");
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CompositeExplicitAutograd, m) {
+  m.impl("causal_fir", without_autograd<false>);
+  m.impl("causal_fir_reference", without_autograd<true>);
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
+  m.impl("causal_fir", with_autograd<false>);
+  m.impl("causal_fir_reference", with_autograd<true>);
+  m.impl("_causal_fir_forward", torch::autograd::autogradNotImplementedFallback());
+  m.impl("_causal_fir_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
+  m.impl("_causal_fir_forward", forward_cpu);
+  m.impl("_causal_fir_backward", backward_cpu);
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
+  m.impl("_causal_fir_forward", forward_meta);
+  m.impl("_causal_fir_backward", backward_meta);
+}
+
+}  // namespace causal_fir_op
+
+std::tuple<at::Tensor, at::Tensor> causal_fir(const at::Tensor& x, const at::Tensor& weight,
+                                              const std::optional<at::Tensor>& state,
+                                              const std::optional<at::Tensor>& positions, bool reference) {
+  using Signature = decltype(causal_fir_op::without_autograd<false>);
+  static const auto fused =
+      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::causal_fir", "").typed<Signature>();
+  static const auto plain =
+      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::causal_fir_reference", "").typed<Signature>();
+  return (reference ? plain : fused).call(x, weight, state, positions);
+}
+
+}  // namespace hippodrome
