@@ -162,7 +162,7 @@ TEST(H3Layer, KernelsAgreeOnLongSequences) {
 // bfloat16 reaches the projections only: states and what lies between are float32.
 TEST(H3Layer, ModelsAndStatesStayFloat32) {
   Made<H3> layer(small(), site_of(8), at::kFloat);
-  const Tensor x = drawn({1, 4, 8}, 1, at::kBFloat16);
+  const Tensor x = drawn({1, 4, 8}, 1).to(at::kBFloat16);
   State state = fresh_state(*layer, x);
   EXPECT_EQ(layer->forward(x, Context::plain(1, 4, 0, x.device()), &state).scalar_type(), at::kBFloat16);
   EXPECT_EQ(state.get("shift").scalar_type(), at::kFloat);
