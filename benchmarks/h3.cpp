@@ -1,10 +1,10 @@
-// The pieces of H3 and the layer. causal_fir against LibTorch's FFTs on the same taps (arguments B, D, L, K); the layer's
-// recurrence against its FFT convolution (B, D, L). An element is one (row, token, channel).
+// The pieces of H3 and the layer. causal_fir against LibTorch's FFTs on the same taps (arguments B, D, L, K); the
+// layer's recurrence against its FFT convolution (B, D, L). An element is one (row, token, channel).
 #include "architectures/ssm/h3/h3.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/randn.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/randn.h>
 #include <benchmark/benchmark.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -59,8 +59,7 @@ void layer(benchmark::State& state, bool backward) {
   };
   state.counters["ns_per_element"] =
       side_by_side::ns_per_element(state, static_cast<double>(x.numel()), [&] { run(scan); });
-  state.counters["speedup_vs_convolution"] =
-      side_by_side::ratio([&] { run(scan); }, [&] { run(convolution); }, 3);
+  state.counters["speedup_vs_convolution"] = side_by_side::ratio([&] { run(scan); }, [&] { run(convolution); }, 3);
 }
 void lengths(benchmark::internal::Benchmark* b) {
   for (const int64_t length : {1024, 4096, 16384}) b->Args({1, 256, length});

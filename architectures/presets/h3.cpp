@@ -14,8 +14,8 @@ struct Size {
   std::vector<int64_t> attention;  // layers, counted from 0, whose mixer is attention
 };
 
-// A GPT-2 block whose mixer is H3, or attention at the named layers; no position embedding anywhere. 50,257 tokens padded
-// to a multiple of 8.
+// A GPT-2 block whose mixer is H3, or attention at the named layers; no position embedding anywhere. 50,257 tokens
+// padded to a multiple of 8.
 std::string published(const Size& size) {
   std::string pattern;
   for (int64_t layer = 0; layer < size.layers; ++layer) {
@@ -29,7 +29,8 @@ tied = true
 [blocks.h3]
 init = "gpt2"
 [blocks.attention]
-heads = )" + std::to_string(size.heads) + R"(
+heads = )" +
+         std::to_string(size.heads) + R"(
 positions = "none"
 qkv_bias = true
 output_bias = true
@@ -57,8 +58,8 @@ activation = "gelu_tanh"
 init = "gpt2"
 )"});
 
-  // Attention where the released checkpoints have it. Of 2.7B two were released: this one, and one with attention at layers
-  // 10 and 21 that rotates half of each head.
+  // Attention where the released checkpoints have it. Of 2.7B two were released: this one, and one with attention at
+  // layers 10 and 21 that rotates half of each head.
   for (const h3_presets_detail::Size& size : {h3_presets_detail::Size{"h3-125m", 12, 768, 12, {6}},
                                               {"h3-355m", 24, 1024, 16, {8, 16}},
                                               {"h3-1.3b", 24, 2048, 16, {8, 16}},

@@ -10,16 +10,16 @@
 
 namespace hippodrome {
 
-// What a layer computes from several parameters, a discretised system above all, kept between calls without gradients, so
-// that decoding does not compute it again for every token. `Value` is copied out: tensors, cheap to copy.
+// What a layer computes from several parameters, a discretised system above all, kept between calls without gradients,
+// so that decoding does not compute it again for every token. `Value` is copied out: tensors, cheap to copy.
 template <class Value>
 class DerivedSystem {
  public:
   DerivedSystem() = default;
   explicit DerivedSystem(std::vector<ParameterPtr> sources) : sources_(std::move(sources)) {}
 
-  // derive() for the parameters' present values and this dtype. It runs anew under gradients, and whenever the dtype changed
-  // or a parameter was replaced or written in place since.
+  // derive() for the parameters' present values and this dtype. It runs anew under gradients, and whenever the dtype
+  // changed or a parameter was replaced or written in place since.
   template <class Derive>
   Value get(at::ScalarType dtype, const Derive& derive) {
     bool known = known_ && dtype == dtype_;

@@ -14,13 +14,15 @@
 #include "hwy/highway.h"
 
 #include "architectures/recurrent/recurrent_product-inl.h"
-#include "architectures/recurrent/vector_gates-inl.h"
+#include "core/tensor/vector_math-inl.h"
 #include "hwy/aligned_allocator.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::gru_scan_kernel::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using namespace product::HWY_NAMESPACE;
+using hippodrome::HWY_NAMESPACE::vector_sigmoid;
+using hippodrome::HWY_NAMESPACE::vector_tanh;
 
 // One row at one time step.
 template <class T>
@@ -36,9 +38,9 @@ struct Row {
 // The cell for units [column, column + count) of one row: pre holds r and z before their activations, and q.
 template <class D, class T, class V>
 HWY_INLINE void Cell(D d, const Row<T>& row, int64_t hidden, size_t column, size_t count, const V (&pre)[3]) {
-  const V r = gates::HWY_NAMESPACE::Sigmoid(d, pre[0]);
-  const V z = gates::HWY_NAMESPACE::Sigmoid(d, pre[1]);
-  const V n = gates::HWY_NAMESPACE::Tanh(d, hn::MulAdd(r, pre[2], LoadPart(d, row.gates + 2 * hidden + column, count)));
+  const V r = vector_sigmoid(d, pre[0]);
+  const V z = vector_sigmoid(d, pre[1]);
+  const V n = vector_tanh(d, hn::MulAdd(r, pre[2], LoadPart(d, row.gates + 2 * hidden + column, count)));
   const V one = hn::Set(d, T(1));
   const V h = hn::MulAdd(z, hn::Load(d, row.h_before + column), hn::Mul(hn::Sub(one, z), n));
   hn::Store(h, d, row.h + column);

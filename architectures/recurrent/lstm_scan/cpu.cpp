@@ -14,13 +14,15 @@
 #include "hwy/highway.h"
 
 #include "architectures/recurrent/recurrent_product-inl.h"
-#include "architectures/recurrent/vector_gates-inl.h"
+#include "core/tensor/vector_math-inl.h"
 #include "hwy/aligned_allocator.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::lstm_scan_kernel::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using namespace product::HWY_NAMESPACE;
+using hippodrome::HWY_NAMESPACE::vector_sigmoid;
+using hippodrome::HWY_NAMESPACE::vector_tanh;
 
 // One row at one time step.
 template <class T>
@@ -37,12 +39,12 @@ struct Row {
 // The cell for units [column, column + count) of one row, from its four pre-activations.
 template <class D, class T, class V>
 HWY_INLINE void Cell(D d, const Row<T>& row, int64_t hidden, size_t column, size_t count, const V (&pre)[4]) {
-  const V i = gates::HWY_NAMESPACE::Sigmoid(d, pre[0]);
-  const V f = gates::HWY_NAMESPACE::Sigmoid(d, pre[1]);
-  const V g = gates::HWY_NAMESPACE::Tanh(d, pre[2]);
-  const V o = gates::HWY_NAMESPACE::Sigmoid(d, pre[3]);
+  const V i = vector_sigmoid(d, pre[0]);
+  const V f = vector_sigmoid(d, pre[1]);
+  const V g = vector_tanh(d, pre[2]);
+  const V o = vector_sigmoid(d, pre[3]);
   const V c = hn::MulAdd(f, hn::Load(d, row.c + column), hn::Mul(i, g));
-  const V h = hn::Mul(o, gates::HWY_NAMESPACE::Tanh(d, c));
+  const V h = hn::Mul(o, vector_tanh(d, c));
   hn::Store(c, d, row.c + column);
   hn::Store(h, d, row.h + column);
   StorePart(h, d, row.y + column, count);
@@ -165,7 +167,7 @@ HWY_INLINE void CellBackward(D d, const AdjointCell<T>& row, int64_t hidden) {
     const V i = LoadPart(d, row.activated + j, count), f = LoadPart(d, row.activated + hidden + j, count);
     const V g = LoadPart(d, row.activated + 2 * hidden + j, count);
     const V o = LoadPart(d, row.activated + 3 * hidden + j, count);
-    const V tanh_c = gates::HWY_NAMESPACE::Tanh(d, LoadPart(d, row.c + j, count));
+    const V tanh_c = vector_tanh(d, LoadPart(d, row.c + j, count));
     const V c_before = row.c_before != nullptr ? LoadPart(d, row.c_before + j, count) : hn::Zero(d);
     const V dh = hn::Add(hn::Load(d, row.dh + j), LoadPart(d, row.grad_y + j, count));
     const V dc = hn::MulAdd(hn::Mul(dh, o), hn::NegMulAdd(tanh_c, tanh_c, one), hn::Load(d, row.dc + j));
@@ -243,8 +245,8 @@ void Activations(const T* x, int64_t count, T* sigmoid, T* tanh) {
   for (int64_t i = 0; i < count; i += hn::MaxLanes(d)) {
     const size_t part = std::min<size_t>(hn::MaxLanes(d), count - i);
     const auto v = LoadPart(d, x + i, part);
-    StorePart(gates::HWY_NAMESPACE::Sigmoid(d, v), d, sigmoid + i, part);
-    StorePart(gates::HWY_NAMESPACE::Tanh(d, v), d, tanh + i, part);
+    StorePart(vector_sigmoid(d, v), d, sigmoid + i, part);
+    StorePart(vector_tanh(d, v), d, tanh + i, part);
   }
 }
 

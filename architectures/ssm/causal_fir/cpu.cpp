@@ -25,8 +25,8 @@ constexpr int64_t kBlock = (HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM) ? 8 : 4;
 // Source of a row whose gradient nobody wants.
 constexpr int64_t kNowhere = INT64_MIN;
 
-// sum[s] += Σ_{l < kBlock} factor[l] row[kSum s + kLoop l], both with rows of kGroup. Every product of this file is made of
-// these, so each sum has one order wherever its token stands in a block.
+// sum[s] += Σ_{l < kBlock} factor[l] row[kSum s + kLoop l], both with rows of kGroup. Every product of this file is
+// made of these, so each sum has one order wherever its token stands in a block.
 template <int kSum, int kLoop, class D, class T, class V = hn::Vec<D>>
 HWY_INLINE void AddBlock(D d, const T* HWY_RESTRICT row, const T* HWY_RESTRICT factor, V (&sum)[kBlock]) {
   constexpr int64_t kFirst = kSum < 0 || kLoop < 0 ? 1 - kBlock : 0;
@@ -60,7 +60,8 @@ HWY_INLINE void CopyRow(const T* HWY_RESTRICT from, int64_t width, T* HWY_RESTRI
 // Rows of taps, a multiple of the block; those behind the last tap are zero.
 inline int64_t PaddedTaps(int64_t taps) { return (taps + kBlock - 1) / kBlock * kBlock; }
 
-// `count` rows of [count, D], of the group that starts at `from`, to rows of kGroup; lanes behind `width` stay as they are.
+// `count` rows of [count, D], of the group that starts at `from`, to rows of kGroup; lanes behind `width` stay as they
+// are.
 template <class T>
 void CopyRows(const T* from, int64_t channels, int64_t count, int64_t width, T* to) {
   for (int64_t i = 0; i < count; ++i) CopyRow(from + i * channels, width, to + i * kGroup);
@@ -166,7 +167,8 @@ void Step(const CausalFirForward<T>& p, int64_t begin, int64_t end) {
 }
 
 // One tile, backwards: adds to the gradients of the window's and the tile's rows and to those of the taps. x and grad_x
-// point at the window's first row, g at the tile's first token; 2 kBlock rows of zeros stand before g and behind `count`.
+// point at the window's first row, g at the tile's first token; 2 kBlock rows of zeros stand before g and behind
+// `count`.
 template <class T>
 HWY_NOINLINE void ConvolveBackward(const T* weight, int64_t padded_taps, const T* x, const T* g, int64_t count,
                                    T* grad_x, T* grad_weight) {
@@ -202,7 +204,8 @@ HWY_NOINLINE void ConvolveBackward(const T* weight, int64_t padded_taps, const T
   }
 }
 
-// Forward in time, with a window of unfinished gradients beside the window of inputs: what leaves the window is complete.
+// Forward in time, with a window of unfinished gradients beside the window of inputs: what leaves the window is
+// complete.
 template <class T>
 void Backward(const CausalFirBackward<T>& p, int64_t begin, int64_t end) {
   const int64_t K = p.taps, D = p.channels, L = p.length, halo = PaddedTaps(K), rows = halo + kTile;
@@ -296,21 +299,21 @@ HIPPODROME_FIR_EXPORTS(Double)
 #undef HIPPODROME_FIR_EXPORTS
 }  // namespace causal_fir_kernel
 
-#define HIPPODROME_FIR_ENTRIES(T, Name)                                                    \
-  template <>                                                                              \
-  void causal_fir_forward(const CausalFirForward<T>& p, int64_t begin, int64_t end) {      \
-    using namespace causal_fir_kernel;                                                     \
-    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                                    \
-  }                                                                                        \
-  template <>                                                                              \
-  void causal_fir_step(const CausalFirForward<T>& p, int64_t begin, int64_t end) {         \
-    using namespace causal_fir_kernel;                                                     \
-    HWY_DYNAMIC_DISPATCH(Step##Name)(p, begin, end);                                       \
-  }                                                                                        \
-  template <>                                                                              \
-  void causal_fir_backward(const CausalFirBackward<T>& p, int64_t begin, int64_t end) {    \
-    using namespace causal_fir_kernel;                                                     \
-    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                                   \
+#define HIPPODROME_FIR_ENTRIES(T, Name)                                                 \
+  template <>                                                                           \
+  void causal_fir_forward(const CausalFirForward<T>& p, int64_t begin, int64_t end) {   \
+    using namespace causal_fir_kernel;                                                  \
+    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                                 \
+  }                                                                                     \
+  template <>                                                                           \
+  void causal_fir_step(const CausalFirForward<T>& p, int64_t begin, int64_t end) {      \
+    using namespace causal_fir_kernel;                                                  \
+    HWY_DYNAMIC_DISPATCH(Step##Name)(p, begin, end);                                    \
+  }                                                                                     \
+  template <>                                                                           \
+  void causal_fir_backward(const CausalFirBackward<T>& p, int64_t begin, int64_t end) { \
+    using namespace causal_fir_kernel;                                                  \
+    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                                \
   }
 HIPPODROME_FIR_ENTRIES(float, Float)
 HIPPODROME_FIR_ENTRIES(double, Double)

@@ -100,8 +100,8 @@ Outputs run_forward(const Tensor& x_in, const Tensor& weight_in, const OptionalT
   return {y.to(x_in.scalar_type()), last_state};
 }
 
-Outputs forward_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
-                    const OptionalTensor& positions, bool reference) {
+Outputs forward_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& state, const OptionalTensor& positions,
+                    bool reference) {
   check(x, weight, state, positions);
   return compute_dtype(x) == at::kDouble ? run_forward<double>(x, weight, state, positions, reference)
                                          : run_forward<float>(x, weight, state, positions, reference);

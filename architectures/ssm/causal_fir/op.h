@@ -5,9 +5,9 @@
 //   y_t = Σ_{j<K} w_j ∘ x_{t-j}
 //
 // The K inputs before the first token come from the state [B, K, D], oldest first (zeros for a fresh one), and the last
-// K inputs leave in it. The oldest of them is read by no further token; a shift model of N = K states holds it, so it is
-// kept here as well. "Before" counts tokens that are there: padding (position -1) is skipped, and its y is 0. Position 0
-// starts a sequence: the window before it is zeros. Adjoint, with g_t = ∂/∂y_t:
+// K inputs leave in it. The oldest of them is read by no further token; a shift model of N = K states holds it, so it
+// is kept here as well. "Before" counts tokens that are there: padding (position -1) is skipped, and its y is 0.
+// Position 0 starts a sequence: the window before it is zeros. Adjoint, with g_t = ∂/∂y_t:
 //
 //   ∂x_s = Σ_j w_j g_{s+j} (+ the last state's gradient where x_s is in it),   ∂w_j = Σ_t g_t x_{t-j}
 //

@@ -55,9 +55,11 @@ Tensor spread(const Tensor& t, int64_t copies) { return copies == 1 ? t : t.repe
 
 void H3::Config::bind(Fields& fields) {
   fields.integer("state", state, {2, 4096}, "real states N of the diagonal model, an even number: N/2 conjugate pairs");
-  fields.integer("shift_state", shift_state, {0, 4096}, "states of the shift model, keys it looks back on; 0: as state");
-  fields.integer("head_size", head_size, {1, 256}, "dh, a divisor of the width: the diagonal model runs on dh × dh "
-                                                   "outer products of keys and values");
+  fields.integer("shift_state", shift_state, {0, 4096},
+                 "states of the shift model, keys it looks back on; 0: as state");
+  fields.integer("head_size", head_size, {1, 256},
+                 "dh, a divisor of the width: the diagonal model runs on dh × dh "
+                 "outer products of keys and values");
   fields.choice("poles", poles, {"lin", "inv", "legs", "real"}, "initial poles of the diagonal model, as S4D's");
   fields.choice("discretisation", discretisation, {"bilinear", "zoh"}, "bilinear or zero-order hold");
   fields.number("dt_min", dt_min, {1e-12, 1e3}, "smallest initial step size");
@@ -75,8 +77,8 @@ absl::Status H3::check(const Config& config, const Site& site) {
                                       " must be even: it counts conjugate pairs");
   }
   if (site.width % config.head_size != 0) {
-    return absl::InvalidArgumentError("head_size = " + std::to_string(config.head_size) +
-                                      " must divide the width, " + std::to_string(site.width));
+    return absl::InvalidArgumentError("head_size = " + std::to_string(config.head_size) + " must divide the width, " +
+                                      std::to_string(site.width));
   }
   if (config.dt_min > config.dt_max) return absl::InvalidArgumentError("dt_min must not exceed dt_max");
   return absl::OkStatus();
@@ -112,8 +114,8 @@ H3::H3(const Config& config, const Site& site)
                                  return p.decay;
                                }),
                                dynamics);
-  frequency_ =
-      parameters_.add("frequency", {heads_, pairs_}, poles([](const InitialPoles& p) { return p.frequency; }), dynamics);
+  frequency_ = parameters_.add("frequency", {heads_, pairs_}, poles([](const InitialPoles& p) { return p.frequency; }),
+                               dynamics);
   B_ = parameters_.add("B", {heads_, pairs_, 2}, h3_detail::first_of(2), dynamics);
   // Complex N(0, 1): half the variance in each part.
   C_ = parameters_.add("C", {heads_, pairs_, 2}, initialise::normal(std::sqrt(0.5)), readout);
@@ -141,7 +143,9 @@ Tensor H3::forward(const Tensor& x, const Context& context, State* state) {
 
   const int64_t rows = x.size(0), length = x.size(1), dh = config_.head_size;
   // A head's outer product, its first axis the key's: channels (head, key, value).
-  const auto per_head = [&](const Tensor& t, std::vector<int64_t> sizes) { return t.view({rows, length, heads_, sizes[0], sizes[1]}); };
+  const auto per_head = [&](const Tensor& t, std::vector<int64_t> sizes) {
+    return t.view({rows, length, heads_, sizes[0], sizes[1]});
+  };
   const Tensor kv = dh == 1 ? shifted.mul(v) : per_head(shifted, {dh, 1}).mul(per_head(v, {1, dh})).flatten(2);
   const bool whole = state == nullptr && !context.ragged;
   const Tensor read = config_.kernel == "convolution" && whole ? convolve(kv) : recur(kv, operators, context, state);
@@ -187,7 +191,8 @@ Tensor H3::convolve(const Tensor& kv) const {
       discretise(log_dt_->value, log_decay_->value, frequency_->value, config_.discretisation == "bilinear");
   const Tensor B_real = h3_detail::real(B_->value), B_imag = h3_detail::imag(B_->value);
   const Tensor C_real = h3_detail::real(C_->value), C_imag = h3_detail::imag(C_->value);
-  const Tensor CB_real = C_real.mul(B_real).sub(C_imag.mul(B_imag)), CB_imag = C_real.mul(B_imag).add(C_imag.mul(B_real));
+  const Tensor CB_real = C_real.mul(B_real).sub(C_imag.mul(B_imag)),
+               CB_imag = C_real.mul(B_imag).add(C_imag.mul(B_real));
   const Tensor kernel = vandermonde_kernel(CB_real.mul(s.b_real).sub(CB_imag.mul(s.b_imag)),
                                            CB_real.mul(s.b_imag).add(CB_imag.mul(s.b_real)), s.log_a_real, s.log_a_imag,
                                            kv.size(1), kv.scalar_type());
@@ -206,7 +211,8 @@ Traits H3::traits() const {
 Cost H3::cost(const Workload& workload) const {
   const int64_t tokens = workload.rows * workload.length, shift_states = shift_B_->value.size(1);
   const auto t = static_cast<double>(tokens);
-  // Per token: a product and a sum a tap; 14 products and sums a pair of the diagonal recurrence, and the doubling of the sum.
+  // Per token: a product and a sum a tap; 14 products and sums a pair of the diagonal recurrence, and the doubling of
+  // the sum.
   const double shift = static_cast<double>(2 * shift_states * width_);
   const double diagonal = static_cast<double>((14 * pairs_ + 1) * channels_);
   const bool convolution = config_.kernel == "convolution";
@@ -219,11 +225,11 @@ Cost H3::cost(const Workload& workload) const {
   const int64_t elements = tokens * (12 * width_ + (convolution ? 16 : 6) * channels_ + output_.out());
   cost.bytes_moved =
       static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
-  // x and the output's input; q, k, v and the shifted k; the products and what is read of them; the convolution keeps the
-  // products' spectrum, the scan a state every 64 tokens.
+  // x and the output's input; q, k, v and the shifted k; the products and what is read of them; the convolution keeps
+  // the products' spectrum, the scan a state every 64 tokens.
   cost.saved_bytes = tokens * (2 * width_ * workload.element_size + (4 * width_ + 2 * channels_) * state_element);
-  cost.saved_bytes += convolution ? tokens * 2 * channels_ * state_element
-                                  : workload.rows * ((workload.length + 63) / 64) * ssm_bytes;
+  cost.saved_bytes +=
+      convolution ? tokens * 2 * channels_ * state_element : workload.rows * ((workload.length + 63) / 64) * ssm_bytes;
   return cost;
 }
 

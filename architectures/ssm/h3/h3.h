@@ -9,8 +9,9 @@
 
 namespace hippodrome {
 
-// H3's mixer: a shift and a diagonal state-space model between multiplicative gates, in the place of attention's queries,
-// keys and values (Dao, Fu, Saab, Thomas, Rudra & Ré 2022, arXiv 2212.14052). Equations, shapes, state and cost: README.md.
+// H3's mixer: a shift and a diagonal state-space model between multiplicative gates, in the place of attention's
+// queries, keys and values (Dao, Fu, Saab, Thomas, Rudra & Ré 2022, arXiv 2212.14052). Equations, shapes, state and
+// cost: README.md.
 class H3 final : public Layer {
  public:
   struct Config {
@@ -49,17 +50,17 @@ class H3 final : public Layer {
   Tensor convolve(const Tensor& kv) const;
 
   Config config_;
-  int64_t width_, heads_;  // D; D / dh, the features of the diagonal model
-  int64_t channels_;       // D dh: an outer product a head
-  int64_t pairs_;          // N / 2
-  Linear q_, k_, v_;       // [D, D]
-  Linear output_;          // [E, D]
-  ParameterPtr shift_B_, shift_C_;       // [D, N]
-  ParameterPtr shift_D_;                 // [D]
-  ParameterPtr log_dt_;                  // [D / dh]
-  ParameterPtr log_decay_, frequency_;   // [D / dh, N/2]; A = -e^log_decay + i frequency
-  ParameterPtr B_, C_;                   // [D / dh, N/2, 2]
-  ParameterPtr D_;                       // [D / dh]
+  int64_t width_, heads_;               // D; D / dh, the features of the diagonal model
+  int64_t channels_;                    // D dh: an outer product a head
+  int64_t pairs_;                       // N / 2
+  Linear q_, k_, v_;                    // [D, D]
+  Linear output_;                       // [E, D]
+  ParameterPtr shift_B_, shift_C_;      // [D, N]
+  ParameterPtr shift_D_;                // [D]
+  ParameterPtr log_dt_;                 // [D / dh]
+  ParameterPtr log_decay_, frequency_;  // [D / dh, N/2]; A = -e^log_decay + i frequency
+  ParameterPtr B_, C_;                  // [D / dh, N/2, 2]
+  ParameterPtr D_;                      // [D / dh]
   DerivedSystem<Operators> derived_;
 };
 

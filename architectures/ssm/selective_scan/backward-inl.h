@@ -107,7 +107,7 @@ void prepare_backward(const Params<T>& p, const Gradients<T>& grad, const Block&
   for (int64_t i = 0; i < steps.count; ++i) {
     const int64_t t = steps.begin + steps.row[i];
     Vector<T> delta = raw_step_size(p, block, bias, t);
-    if (p.delta_softplus) delta = softplus_of(d, delta);
+    if (p.delta_softplus) delta = vector_softplus(d, delta, static_cast<T>(kSoftplusThreshold));
     const Vector<T> u = load_channels(p.u.data + block.batch * p.u.batch + t * p.u.time + block.first, block.count);
     Vector<T> dy = hn::Zero(d);
     if (grad.y.data != nullptr) {
@@ -115,7 +115,7 @@ void prepare_backward(const Params<T>& p, const Gradients<T>& grad, const Block&
     }
     if (p.z.data != nullptr) {
       const Vector<T> z = load_channels(p.z.data + block.batch * p.z.batch + t * p.z.time + block.first, block.count);
-      const Vector<T> gate = sigmoid_of(d, z);
+      const Vector<T> gate = vector_sigmoid(d, z);
       const Vector<T> dy_gate = hn::Mul(dy, gate);
       const Vector<T> one = hn::Set(d, 1);
       hn::Store(hn::Mul(dy_gate, hn::MulAdd(z, hn::Sub(one, gate), one)), d, s.dz_per_y + i * kLanes<T>);
@@ -165,7 +165,7 @@ HWY_INLINE void replay(const Params<T>& p, const Block& block, const Steps& step
         dC[n] = hn::Zero(d);
         continue;
       }
-      const Vector<T> abar = exp2_of(d, hn::Mul(delta, A[n]));
+      const Vector<T> abar = vector_exp2(d, hn::Mul(delta, A[n]));
       hn::Store(abar, d, s.abar + (i * kStatesAtOnce + n) * kLanes<T>);
       hn::Store(h[n], d, s.before + (i * kStatesAtOnce + n) * kLanes<T>);
       h[n] = hn::MulAdd(abar, h[n], hn::Mul(delta_u, hn::Set(d, B[n])));
@@ -251,11 +251,11 @@ void finish_backward(const Params<T>& p, const Gradients<T>& grad, const Block& 
     const Vector<T> sum_gB = hn::Load(d, s.sum_gB + i * kLanes<T>);
     const Vector<T> du = hn::MulAdd(hn::Load(d, s.delta + i * kLanes<T>), sum_gB, hn::Mul(skip, dy));
     Vector<T> ddelta =
-        hn::MulAdd(u, sum_gB, hn::Mul(hn::Set(d, static_cast<T>(kLn2)), hn::Load(d, s.sum_gAp + i * kLanes<T>)));
+        hn::MulAdd(u, sum_gB, hn::Mul(hn::Set(d, std::numbers::ln2_v<T>), hn::Load(d, s.sum_gAp + i * kLanes<T>)));
     if (p.delta_softplus) {
       const Vector<T> raw = raw_step_size(p, block, bias, t);
       const auto identity = hn::Gt(raw, hn::Set(d, static_cast<T>(kSoftplusThreshold)));
-      ddelta = hn::IfThenElse(identity, ddelta, hn::Mul(ddelta, sigmoid_of(d, raw)));
+      ddelta = hn::IfThenElse(identity, ddelta, hn::Mul(ddelta, vector_sigmoid(d, raw)));
     }
     dD = hn::MulAdd(dy, u, dD);
     dbias = hn::Add(dbias, ddelta);
@@ -315,7 +315,7 @@ void backward_item(const Params<T>& p, const Gradients<T>& grad, int64_t index, 
   for (int64_t k = 0; k < block_count; ++k) {
     const Block block = block_of(k);
     const int64_t row = batch * p.channels + block.first;
-    load_states(p.A + block.first * N, block.count, N, static_cast<T>(kLog2E), item.decay(k));
+    load_states(p.A + block.first * N, block.count, N, std::numbers::log2e_v<T>, item.decay(k));
     load_states(grad.last_state != nullptr ? grad.last_state + row * N : nullptr, block.count, N, T(1), item.carry(k));
     std::fill(item.dA(k), item.dA(k) + N * kLanes<T>, T(0));
     std::fill(item.dD(k), item.dD(k) + kLanes<T>, T(0));

@@ -9,9 +9,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numbers>
 
 #include "architectures/ssm/selective_scan/op.h"
-#include "architectures/ssm/selective_scan/vector_math-inl.h"
+#include "core/tensor/vector_math-inl.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
@@ -25,6 +26,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::s6 {
 namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using hippodrome::HWY_NAMESPACE::vector_exp;
+using hippodrome::HWY_NAMESPACE::vector_exp2;
+using hippodrome::HWY_NAMESPACE::vector_sigmoid;
+using hippodrome::HWY_NAMESPACE::vector_softplus;
 
 template <class T>
 using Tag = hn::ScalableTag<T>;

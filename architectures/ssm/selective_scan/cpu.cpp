@@ -22,10 +22,10 @@ void apply_to_array(Function function, const T* x, T* result, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes<T>) {
     const int64_t rest = std::min<int64_t>(kLanes<T>, count - i);
     Vector<T> v = load_channels(x + i, rest);
-    if (function == Function::kExp) v = exp_of(d, v);
-    if (function == Function::kExp2) v = exp2_of(d, v);
-    if (function == Function::kSoftplus) v = softplus_of(d, v);
-    if (function == Function::kSigmoid) v = sigmoid_of(d, v);
+    if (function == Function::kExp) v = vector_exp(d, v);
+    if (function == Function::kExp2) v = vector_exp2(d, v);
+    if (function == Function::kSoftplus) v = vector_softplus(d, v, static_cast<T>(kSoftplusThreshold));
+    if (function == Function::kSigmoid) v = vector_sigmoid(d, v);
     store_channels(v, result + i, rest);
   }
 }

@@ -53,7 +53,7 @@ HWY_INLINE void prepare_steps(const Params<T>& p, const Block& block, const Step
   for (int64_t i = 0; i < steps.count; ++i) {
     const int64_t t = steps.begin + steps.row[i];
     Vector<T> delta = raw_step_size(p, block, bias, t);
-    if (p.delta_softplus) delta = softplus_of(d, delta);
+    if (p.delta_softplus) delta = vector_softplus(d, delta, static_cast<T>(kSoftplusThreshold));
     const Vector<T> u = load_channels(u_rows + t * p.u.time, block.count);
     hn::Store(delta, d, s.delta + i * kLanes<T>);
     hn::Store(hn::Mul(delta, u), d, s.delta_u + i * kLanes<T>);
@@ -71,7 +71,7 @@ HWY_INLINE void finish_steps(const Params<T>& p, const Block& block, const Steps
     if (p.z.data != nullptr) {
       const int64_t t = steps.begin + steps.row[i];
       const Vector<T> z = load_channels(p.z.data + block.batch * p.z.batch + t * p.z.time + block.first, block.count);
-      y = hn::Mul(y, hn::Mul(z, sigmoid_of(d, z)));
+      y = hn::Mul(y, hn::Mul(z, vector_sigmoid(d, z)));
     }
     store_channels(y, y_rows + steps.row[i] * p.channels, block.count);
   }
@@ -116,7 +116,7 @@ HWY_INLINE void advance_states(const Params<T>& p, const Block& block, const Ste
     Vector<T> y = hn::Load(d, s.y + i * kLanes<T>);
     HIPPODROME_UNROLL
     for (int n = 0; n < kStates; ++n) {
-      const Vector<T> abar = exp2_of(d, hn::Mul(delta, hn::Load(d, decay + n * kLanes<T>)));
+      const Vector<T> abar = vector_exp2(d, hn::Mul(delta, hn::Load(d, decay + n * kLanes<T>)));
       h[n] = hn::MulAdd(abar, h[n], hn::Mul(delta_u, hn::Set(d, B[n])));
       y = hn::MulAdd(hn::Set(d, C[n]), h[n], y);
     }
@@ -131,7 +131,7 @@ void scan_block(const Params<T>& p, const Block& block, ForwardScratch<T>& s) {
   const Tag<T> d;
   const int64_t N = p.states;
   const int64_t first_row = block.batch * p.channels + block.first;
-  load_states(p.A + block.first * N, block.count, N, static_cast<T>(kLog2E), s.decay);
+  load_states(p.A + block.first * N, block.count, N, std::numbers::log2e_v<T>, s.decay);
   load_states(p.initial_state != nullptr ? p.initial_state + first_row * N : nullptr, block.count, N, T(1), s.state);
   const int64_t chunk_count = chunks(p.length);
   Steps steps;
@@ -169,7 +169,7 @@ HWY_INLINE T step_states(const T* decay, const T* B, const T* C, const T* before
   if (n + lanes <= N) {
     auto sums = hn::Zero(d);
     for (; n + lanes <= N; n += lanes) {
-      const auto abar = exp2_of(d, hn::Mul(hn::Set(d, delta_log2e), hn::LoadU(d, decay + n)));
+      const auto abar = vector_exp2(d, hn::Mul(hn::Set(d, delta_log2e), hn::LoadU(d, decay + n)));
       const auto input = hn::Mul(hn::Set(d, delta_u), hn::LoadU(d, B + n));
       const auto h = before != nullptr ? hn::MulAdd(abar, hn::LoadU(d, before + n), input) : input;
       hn::StoreU(h, d, after + n);
@@ -200,7 +200,7 @@ void step_block(const Params<T>& p, const Block& block, ForwardScratch<T>& s) {
     for (int64_t j = 0; j < block.count; ++j) {
       s.y[i * kLanes<T> + j] += step_states<static_cast<size_t>(kLanes<T>)>(
           p.A + (block.first + j) * N, B, C, before != nullptr ? before + j * N : nullptr, state + j * N, 0, N,
-          s.delta[i * kLanes<T> + j] * static_cast<T>(kLog2E), s.delta_u[i * kLanes<T> + j]);
+          s.delta[i * kLanes<T> + j] * std::numbers::log2e_v<T>, s.delta_u[i * kLanes<T> + j]);
     }
     before = state;
   }

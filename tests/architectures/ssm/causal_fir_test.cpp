@@ -178,10 +178,11 @@ TEST(CausalFir, SameBitsForAnyThreadsAndRuns) {
 
 TEST(CausalFir, ReferenceCountsTwoOperationsATapAndToken) {
   const int64_t batch = 2, channels = 3, length = 5, taps = 4;
-  std::vector<Counted> x(batch * length * channels), weight(taps * channels), y(x.size()), last(batch * taps * channels);
+  std::vector<Counted> x(batch * length * channels), weight(taps * channels), y(x.size()),
+      last(batch * taps * channels);
   Counted::operations = 0;
-  causal_fir_forward_reference(CausalFirForward<Counted>{batch, channels, length, taps, x.data(), weight.data(), nullptr,
-                                                         nullptr, y.data(), last.data()});
+  causal_fir_forward_reference(CausalFirForward<Counted>{batch, channels, length, taps, x.data(), weight.data(),
+                                                         nullptr, nullptr, y.data(), last.data()});
   EXPECT_EQ(Counted::operations, batch * channels * length * 2 * taps);
 }
 

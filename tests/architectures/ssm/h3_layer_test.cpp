@@ -40,8 +40,8 @@ std::vector<double> projected(Made<H3>& layer, const std::string& name, const st
   return y;
 }
 
-// The layer's equations token by token in double, written from the paper: both models as recurrences with their own states,
-// an outer product of key and value a head. Shares nothing with the layer.
+// The layer's equations token by token in double, written from the paper: both models as recurrences with their own
+// states, an outer product of key and value a head. Shares nothing with the layer.
 Tensor step_by_step(Made<H3>& layer, const Tensor& x, int64_t dh, bool bilinear = true) {
   const Tensor shift_B = layer.value("shift.B"), shift_C = layer.value("shift.C"), shift_D = layer.value("shift.D");
   const Tensor B = layer.value("B"), C = layer.value("C"), D = layer.value("D"), log_dt = layer.value("log_dt");
@@ -57,7 +57,8 @@ Tensor step_by_step(Made<H3>& layer, const Tensor& x, int64_t dh, bool bilinear 
     for (int64_t t = 0; t < x.size(1); ++t) {
       const Tensor token = x[b][t].contiguous();
       const std::vector<double> u(token.const_data_ptr<double>(), token.const_data_ptr<double>() + width);
-      const auto q = projected(layer, "q_proj", u), k = projected(layer, "k_proj", u), v = projected(layer, "v_proj", u);
+      const auto q = projected(layer, "q_proj", u), k = projected(layer, "k_proj", u),
+                 v = projected(layer, "v_proj", u);
       std::vector<double> shifted(width), gated(width, 0.0);
       for (int64_t c = 0; c < width; ++c) {
         double* h = shift.data() + c * states;
@@ -110,8 +111,8 @@ TEST(H3Layer, EqualsTheEquationsStepByStep) {
   }
 }
 
-// The paper's reading of the layer: a shift by one and a sum over all the past make linear attention in which a value is
-// stored under the key before it, which is what an induction head needs.
+// The paper's reading of the layer: a shift by one and a sum over all the past make linear attention in which a value
+// is stored under the key before it, which is what an induction head needs.
 TEST(H3Layer, ADelayAndASumAreLinearAttentionOverTheKeyBefore) {
   const int64_t width = 6, length = 11;
   Made<H3> layer(small(), site_of(width));
@@ -120,11 +121,11 @@ TEST(H3Layer, ADelayAndASumAreLinearAttentionOverTheKeyBefore) {
     layer.value(std::string(name) + ".weight").zero_().diagonal().fill_(1.0);
     layer.value(std::string(name) + ".bias").zero_();
   }
-  layer.value("shift.C").select(1, 1).fill_(1.0);            // B = e_1 and C = e_2: a delay by one token
-  layer.value("log_decay").fill_(-60.0);                     // A = 0: an integrator …
+  layer.value("shift.C").select(1, 1).fill_(1.0);  // B = e_1 and C = e_2: a delay by one token
+  layer.value("log_decay").fill_(-60.0);           // A = 0: an integrator …
   layer.value("log_dt").fill_(std::log(0.01));
   layer.value("B").select(2, 0).select(1, 0).fill_(1.0);
-  layer.value("C").select(2, 0).select(1, 0).fill_(50.0);    // … of gain 2 · 50 · 0.01 = 1
+  layer.value("C").select(2, 0).select(1, 0).fill_(50.0);  // … of gain 2 · 50 · 0.01 = 1
   const Tensor x = drawn({1, length, width}, 1);
   const Tensor y = layer->forward(x, Context::plain(1, length, 0, x.device()), nullptr);
   Tensor expected = at::zeros_like(x);
