@@ -39,17 +39,24 @@ void Mamba::Config::bind(Fields& fields) {
   fields.integer("conv", conv, {1, 16}, "taps of the causal convolution K");
   fields.number("expand", expand, {0.0, 64.0}, "inner width over the model's");
   fields.integer("dt_rank", dt_rank, {0, 1 << 16}, "rank of the step size's projection; 0: width / 16, rounded up");
+  fields.integer("groups", groups, {1, 1 << 16}, "groups of channels G, each with a B and C of its own");
   fields.number("dt_min", dt_min, {1e-12, 1e3}, "smallest initial step size");
   fields.number("dt_max", dt_max, {1e-12, 1e3}, "largest initial step size");
   fields.number("dt_floor", dt_floor, {1e-12, 1e3}, "initial step sizes are at least this");
   fields.flag("conv_bias", conv_bias, "bias of the convolution");
   fields.flag("bias", bias, "biases of the input and output projections");
+  fields.flag("inner_norms", inner_norms, "RMSNorm of the step size's input, B and C, as Jamba");
+  fields.number("inner_norm_epsilon", inner_norm_epsilon, {0.0, 1.0}, "added to their mean squares");
   fields.choice("kernel", kernel, {"fused", "reference"}, "the project's scan and convolution, or their plain loops");
 }
 
 absl::Status Mamba::check(const Config& config, const Site& site) {
   if (mamba_detail::inner_width(config, site.width) < 1) {
     return absl::InvalidArgumentError("expand = " + std::to_string(config.expand) + " leaves no inner width");
+  }
+  if (const int64_t inner = mamba_detail::inner_width(config, site.width); inner % config.groups != 0) {
+    return absl::InvalidArgumentError("the inner width " + std::to_string(inner) +
+                                      " does not divide into groups = " + std::to_string(config.groups));
   }
   if (config.dt_min > config.dt_max) {
     return absl::InvalidArgumentError("dt_min must not exceed dt_max");
@@ -62,7 +69,7 @@ Mamba::Mamba(const Config& config, const Site& site)
       inner_(mamba_detail::inner_width(config, site.width)),
       dt_rank_(mamba_detail::dt_rank(config, site.width)),
       in_proj_(site.width, 2 * inner_, {.bias = config.bias}),
-      x_proj_(inner_, dt_rank_ + 2 * config.state),
+      x_proj_(inner_, dt_rank_ + 2 * config.groups * config.state),
       dt_proj_(dt_rank_, inner_),
       out_proj_(inner_, site.output_width,
                 {.bias = config.bias,
@@ -75,6 +82,14 @@ Mamba::Mamba(const Config& config, const Site& site)
     conv_bias_ = parameters_.add("conv1d.bias", {inner_}, initialise::uniform_fan_in(config.conv), no_decay);
   }
   parameters_.adopt("x_proj", x_proj_.parameters());
+  if (config.inner_norms) {
+    const auto add_norm = [&](const char* name, std::optional<Norm>& norm, int64_t width) {
+      parameters_.adopt(name, norm.emplace(Norm::Kind::kRmsNorm, width, config.inner_norm_epsilon).parameters());
+    };
+    add_norm("dt_norm", dt_norm_, dt_rank_);
+    add_norm("B_norm", B_norm_, config.state);
+    add_norm("C_norm", C_norm_, config.state);
+  }
   parameters_.adopt("dt_proj", dt_proj_.parameters());
   dt_bias_ = parameters_.add(
       "dt_proj.bias", {inner_},
@@ -103,14 +118,21 @@ Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
       xz[0], conv_weight_->cast(x), conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt, "silu",
       state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
 
-  const int64_t N = config_.state;
-  const auto selection = x_proj_.forward(convolved.y.transpose(1, 2)).split_with_sizes({dt_rank_, N, N}, -1);
+  const int64_t N = config_.state, G = config_.groups;
+  const auto selection =
+      x_proj_.forward(convolved.y.transpose(1, 2)).split_with_sizes({dt_rank_, G * N, G * N}, -1);
+  const auto normed = [](const std::optional<Norm>& norm, const Tensor& x) { return norm ? norm->forward(x) : x; };
+  // [B, L, G N] -> [B, N, L], or [B, G, N, L].
+  const auto grouped = [&](const std::optional<Norm>& norm, const Tensor& x) {
+    if (G == 1) return normed(norm, x).transpose(1, 2);
+    return normed(norm, x.unflatten(-1, {G, N})).permute({0, 2, 3, 1});
+  };
   SelectiveScanArguments scan;
   scan.u = convolved.y;
-  scan.delta = dt_proj_.forward(selection[0]).transpose(1, 2);
+  scan.delta = dt_proj_.forward(normed(dt_norm_, selection[0])).transpose(1, 2);
   scan.A = A_log_->cast(x).exp().neg();
-  scan.B = selection[1].transpose(1, 2);
-  scan.C = selection[2].transpose(1, 2);
+  scan.B = grouped(B_norm_, selection[1]);
+  scan.C = grouped(C_norm_, selection[2]);
   scan.D = D_->cast(x);
   scan.z = xz[1];
   scan.delta_bias = dt_bias_->cast(x);
@@ -147,11 +169,13 @@ Cost Mamba::cost(const Workload& workload) const {
   // Recurrent entries are float32 or wider.
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);
   cost.state_bytes = workload.rows * inner_ * (K - 1 + N) * state_element;
-  const int64_t elements = tokens * (in_proj_.in() + 9 * inner_ + 2 * (dt_rank_ + 2 * N) + out_proj_.out());
+  const int64_t elements = tokens * (in_proj_.in() + 9 * inner_ + 2 * x_proj_.out() + out_proj_.out());
   cost.bytes_moved =
       static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
-  // x; xz; the convolution's result; δ, B, C; Δ; the scan's result; and a state every 64 tokens.
-  cost.saved_bytes = tokens * (in_proj_.in() + 5 * inner_ + dt_rank_ + 2 * N) * workload.element_size +
+  // x; xz; the convolution's result; δ, B, C, once more where they are normed; Δ; the scan's result; and a state every
+  // 64 tokens.
+  const int64_t selected = (config_.inner_norms ? 2 : 1) * x_proj_.out();
+  cost.saved_bytes = tokens * (in_proj_.in() + 5 * inner_ + selected) * workload.element_size +
                      workload.rows * ((workload.length + 63) / 64) * inner_ * N * state_element;
   return cost;
 }

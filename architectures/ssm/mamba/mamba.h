@@ -1,10 +1,12 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "core/base/config.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
+#include "core/layer/norm.h"
 
 namespace hippodrome {
 
@@ -17,11 +19,14 @@ class Mamba final : public Layer {
     int64_t conv = 4;     // K
     double expand = 2.0;  // d_in / D
     int64_t dt_rank = 0;  // R; 0: ceil(D / 16)
+    int64_t groups = 1;   // G, groups of channels with a B and C of their own
     double dt_min = 1e-3;
     double dt_max = 1e-1;
     double dt_floor = 1e-4;
     bool conv_bias = true;
     bool bias = false;
+    bool inner_norms = false;  // RMSNorm of δ, B and C, as Jamba
+    double inner_norm_epsilon = 1e-6;
     std::string kernel = "fused";
     void bind(Fields& fields);
   };
@@ -41,7 +46,7 @@ class Mamba final : public Layer {
   int64_t inner_;             // d_in
   int64_t dt_rank_;           // R
   Linear in_proj_;            // [2 d_in, D]: x, then the gate z
-  Linear x_proj_;             // [R + 2N, d_in]: δ, B, C
+  Linear x_proj_;             // [R + 2GN, d_in]: δ, B, C
   Linear dt_proj_;            // [d_in, R]; its bias goes to the scan
   Linear out_proj_;           // [E, d_in]
   ParameterPtr conv_weight_;  // [d_in, K]
@@ -49,6 +54,8 @@ class Mamba final : public Layer {
   ParameterPtr dt_bias_;      // [d_in]
   ParameterPtr A_log_;        // [d_in, N]
   ParameterPtr D_;            // [d_in]
+  // Of δ [R], B [N] and C [N]; none without inner_norms.
+  std::optional<Norm> dt_norm_, B_norm_, C_norm_;
 };
 
 }  // namespace hippodrome

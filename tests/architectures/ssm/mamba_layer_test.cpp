@@ -25,8 +25,18 @@ std::vector<double> product(const Tensor& matrix, const std::vector<double>& x) 
   return y;
 }
 
+// values[begin, begin + count) over its root mean square, times weight.
+void rms_normalise(std::vector<double>& values, int64_t begin, int64_t count, const Tensor& weight, double epsilon) {
+  double squares = 0.0;
+  for (int64_t i = 0; i < count; ++i) squares += values[begin + i] * values[begin + i];
+  for (int64_t i = 0; i < count; ++i) {
+    values[begin + i] *= weight[i].item().toDouble() / std::sqrt(squares / static_cast<double>(count) + epsilon);
+  }
+}
+
 // The layer's equations token by token in double, written from the paper and sharing nothing with the layer.
-Tensor step_by_step(Made<Mamba>& layer, const Tensor& x, int64_t N, int64_t K, int64_t R) {
+Tensor step_by_step(Made<Mamba>& layer, const Tensor& x, int64_t N, int64_t K, int64_t R, int64_t G = 1) {
+  const bool norms = layer->parameters().find("dt_norm.weight") != nullptr;
   const Tensor conv_weight = layer.value("conv1d.weight"), conv_bias = layer.value("conv1d.bias");
   const Tensor dt_bias = layer.value("dt_proj.bias"), A_log = layer.value("A_log"), D = layer.value("D");
   const int64_t d = D.size(0), width = x.size(2);
@@ -47,16 +57,24 @@ Tensor step_by_step(Made<Mamba>& layer, const Tensor& x, int64_t N, int64_t K, i
         }
         convolved[c] = silu(sum);
       }
-      const std::vector<double> selection = product(layer.value("x_proj.weight"), convolved);
+      std::vector<double> selection = product(layer.value("x_proj.weight"), convolved);
+      if (norms) {
+        rms_normalise(selection, 0, R, layer.value("dt_norm.weight"), 1e-6);
+        for (int64_t g = 0; g < G; ++g) {
+          rms_normalise(selection, R + g * N, N, layer.value("B_norm.weight"), 1e-6);
+          rms_normalise(selection, R + (G + g) * N, N, layer.value("C_norm.weight"), 1e-6);
+        }
+      }
       const std::vector<double> delta =
           product(layer.value("dt_proj.weight"), std::vector<double>(selection.begin(), selection.begin() + R));
       for (int64_t c = 0; c < d; ++c) {
+        const double *B = selection.data() + R + c / (d / G) * N, *C = B + G * N;
         const double step = softplus(delta[c] + dt_bias[c].item().toDouble());
         double sum = D[c].item().toDouble() * convolved[c];
         for (int64_t n = 0; n < N; ++n) {
           const double A = -std::exp(A_log[c][n].item().toDouble());
-          h[c * N + n] = std::exp(step * A) * h[c * N + n] + step * selection[R + n] * convolved[c];
-          sum += selection[R + N + n] * h[c * N + n];
+          h[c * N + n] = std::exp(step * A) * h[c * N + n] + step * B[n] * convolved[c];
+          sum += C[n] * h[c * N + n];
         }
         gated[c] = sum * silu(xz[d + c]);
       }
@@ -81,6 +99,34 @@ TEST(MambaLayer, EqualsTheEquationsStepByStep) {
     const Tensor y = layer->forward(x, Context::plain(2, 7, 0, x.device()), nullptr);
     EXPECT_LT(farthest(y, step_by_step(layer, x, 3, 4, 2)), 1e-11) << kernel;
   }
+}
+
+TEST(MambaLayer, GroupsAndInnerNormsEqualTheEquations) {
+  for (const char* kernel : {"fused", "reference"}) {
+    for (const auto& [groups, norms] : {std::pair<int64_t, bool>{1, true}, {4, false}, {4, true}}) {
+      Mamba::Config config = small(kernel);
+      config.groups = groups;
+      config.inner_norms = norms;
+      Made<Mamba> layer(config, site_of(20), at::kDouble, 0.5);
+      const Tensor x = drawn({2, 7, 20}, 1);
+      const Tensor y = layer->forward(x, Context::plain(2, 7, 0, x.device()), nullptr);
+      EXPECT_LT(farthest(y, step_by_step(layer, x, 3, 4, 2, groups)), 1e-11) << kernel << " " << groups << " " << norms;
+    }
+  }
+}
+
+TEST(MambaLayer, RefusesGroupsThatDoNotDivide) {
+  Mamba::Config config;
+  config.groups = 3;
+  const absl::Status status = Mamba::check(config, site_of(20));
+  EXPECT_EQ(status.message(), "the inner width 40 does not divide into groups = 3");
+}
+
+// Jamba's mixer (arXiv 2403.19887): 105,308,448 parameters at width 4,096, of which 288 are the inner norms'.
+TEST(MambaLayer, JambaCountsItsInnerNorms) {
+  Mamba::Config config;
+  config.inner_norms = true;
+  EXPECT_EQ(Mamba(config, site_of(4096)).parameters().count(), 105308448);
 }
 
 TEST(MambaLayer, PiecesEqualTheWholeAndTheStateIsAsDeclared) {
