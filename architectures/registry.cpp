@@ -7,6 +7,7 @@
 #include "architectures/rwkv/time_mix/time_mix.h"
 #include "architectures/ssm/h3/h3.h"
 #include "architectures/ssm/mamba/mamba.h"
+#include "architectures/ssm/mamba2/mamba2.h"
 #include "architectures/ssm/s4d/s4d.h"
 #include "architectures/transformer/attention/attention.h"
 #include "architectures/transformer/mlp/mlp.h"
@@ -26,6 +27,7 @@ void register_all(Registry& registry) {
   registry.add(layer_entry<S4d>("s4d", "ssm", "diagonal state-space model: recurrence or FFT convolution"));
   registry.add(layer_entry<H3>("h3", "ssm", "H3: shift and diagonal state-space models between gates"));
   registry.add(layer_entry<Mamba>("mamba", "ssm", "Mamba-1: causal convolution, selective scan, gate"));
+  registry.add(layer_entry<Mamba2>("mamba2", "ssm", "Mamba-2: causal convolution, SSD, gated norm"));
   // new layers go above this line
   register_presets(registry);
 }

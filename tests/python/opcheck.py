@@ -169,11 +169,33 @@ def causal_fir(inputs, batch, channels, length, options, taps=11):
     return args, kwargs
 
 
+def ssd(inputs, batch, heads, length, options, head_size=3, states=5, groups=1):
+    inner = (batch, length, groups, states)
+    args = (
+        inputs.normal(batch, length, heads, head_size),
+        inputs.normal(batch, length, heads, scale=0.5, shift=-2.0),
+        inputs.positive(heads).detach().neg().requires_grad_(),
+        inputs.normal(*inner),
+        inputs.normal(*inner),
+    )
+    kwargs = {"dt_softplus": True}
+    if options:
+        kwargs["D"] = inputs.normal(heads)
+        kwargs["z"] = inputs.normal(batch, length, heads, head_size)
+        kwargs["dt_bias"] = inputs.normal(heads)
+        kwargs["dt_low"], kwargs["dt_high"] = 0.05, 0.9
+        kwargs["chunk"] = 64
+        kwargs["initial_state"] = inputs.normal(batch, heads, head_size, states)
+        kwargs["positions"] = inputs.positions(batch, length)
+    return args, kwargs
+
+
 CASES = {
     "selective_scan": {
         "selective_scan": selective_scan,
         "groups": functools.partial(selective_scan, groups=2),
     },
+    "ssd": {"ssd": ssd, "groups": functools.partial(ssd, groups=2)},
     "wkv4": {"wkv4": wkv4},
     "causal_conv1d": {
         "causal_conv1d": causal_conv1d,

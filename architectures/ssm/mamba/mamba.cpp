@@ -1,6 +1,5 @@
 #include "architectures/ssm/mamba/mamba.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
+#include "architectures/ssm/step_size.h"
 
 namespace hippodrome {
 namespace mamba_detail {
@@ -19,16 +19,6 @@ int64_t inner_width(const Mamba::Config& config, int64_t width) {
 
 int64_t dt_rank(const Mamba::Config& config, int64_t width) {
   return config.dt_rank > 0 ? config.dt_rank : (width + 15) / 16;
-}
-
-// softplus⁻¹(Δ) for Δ log-uniform in [dt_min, dt_max], at least dt_floor.
-Initialiser inverse_softplus_of_log_uniform(double low, double high, double floor) {
-  return [low, high, floor](Tensor& value, RandomStream stream) {
-    Tensor dt = at::empty(value.sizes(), value.options().dtype(at::kDouble));
-    initialise::uniform(std::log(low), std::log(high))(dt, stream);
-    dt.exp_().clamp_min_(floor);
-    value.copy_(dt.add(dt.neg().expm1_().neg_().log_()));
-  };
 }
 
 }  // namespace
@@ -91,9 +81,8 @@ Mamba::Mamba(const Config& config, const Site& site)
     add_norm("C_norm", C_norm_, config.state);
   }
   parameters_.adopt("dt_proj", dt_proj_.parameters());
-  dt_bias_ = parameters_.add(
-      "dt_proj.bias", {inner_},
-      mamba_detail::inverse_softplus_of_log_uniform(config.dt_min, config.dt_max, config.dt_floor), sensitive);
+  dt_bias_ = parameters_.add("dt_proj.bias", {inner_},
+                             inverse_softplus_of_log_uniform(config.dt_min, config.dt_max, config.dt_floor), sensitive);
   A_log_ = parameters_.add("A_log", {inner_, config.state}, initialise::from_index([states = config.state](int64_t i) {
                              return std::log(static_cast<double>(i % states + 1));
                            }),
@@ -130,7 +119,7 @@ Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
   SelectiveScanArguments scan;
   scan.u = convolved.y;
   scan.delta = dt_proj_.forward(normed(dt_norm_, selection[0])).transpose(1, 2);
-  scan.A = A_log_->cast(x).exp().neg();
+  scan.A = A_.of(*A_log_, x, [](const Tensor& A_log) { return A_log.exp().neg(); });
   scan.B = grouped(B_norm_, selection[1]);
   scan.C = grouped(C_norm_, selection[2]);
   scan.D = D_->cast(x);

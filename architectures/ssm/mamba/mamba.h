@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/base/config.h"
+#include "core/layer/derived.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
 #include "core/layer/norm.h"
@@ -54,6 +55,7 @@ class Mamba final : public Layer {
   ParameterPtr dt_bias_;      // [d_in]
   ParameterPtr A_log_;        // [d_in, N]
   ParameterPtr D_;            // [d_in]
+  Derived A_;                 // -exp(A_log)
   // Of δ [R], B [N] and C [N]; none without inner_norms.
   std::optional<Norm> dt_norm_, B_norm_, C_norm_;
 };
