@@ -6,12 +6,13 @@ namespace hippodrome {
 namespace ssm_presets_detail {
 namespace {
 
-// A published language model of the Mamba family: `layer` in every block, RMSNorm, tied head, the GPT-NeoX tokens padded.
+// A published language model of the Mamba family: `layer` in every block, RMSNorm, tied head, the GPT-NeoX tokens
+// padded.
 PresetEntry published(const std::string& name, const std::string& doc, const std::string& layer, int64_t width,
                       int64_t repeats, int64_t vocabulary) {
   return {name, doc,
-          "pattern = [\"" + layer + "\"]\nrepeats = " + std::to_string(repeats) +
-              "\nwidth = " + std::to_string(width) + "\nvocabulary = " + std::to_string(vocabulary) +
+          "pattern = [\"" + layer + "\"]\nrepeats = " + std::to_string(repeats) + "\nwidth = " + std::to_string(width) +
+              "\nvocabulary = " + std::to_string(vocabulary) +
               "\nnorm = \"rms_norm\"\nnorm_epsilon = 1e-5\ntied = true\n"};
 }
 
@@ -55,8 +56,9 @@ head_size = 32
     const char *mamba, *mamba2;
     int64_t width, layers;
   };
-  for (const Size& size : {Size{"130m", "130m", 768, 24}, Size{"370m", "370m", 1024, 48}, Size{"790m", "780m", 1536, 48},
-                           Size{"1.4b", "1.3b", 2048, 48}, Size{"2.8b", "2.7b", 2560, 64}}) {
+  for (const Size& size :
+       {Size{"130m", "130m", 768, 24}, Size{"370m", "370m", 1024, 48}, Size{"790m", "780m", 1536, 48},
+        Size{"1.4b", "1.3b", 2048, 48}, Size{"2.8b", "2.7b", 2560, 64}}) {
     using ssm_presets_detail::published;
     const std::string mamba = std::string("mamba-") + size.mamba, mamba2 = std::string("mamba2-") + size.mamba2;
     registry.add(published(mamba, "Mamba-1 as published", "mamba", size.width, size.layers, 50280));

@@ -70,7 +70,7 @@ class Inputs:
 # The sizes reach past a chunk of tokens and are no multiples of a vector.
 
 
-def selective_scan(inputs, batch, channels, length, options, states=5, groups=None):
+def selective_scan(inputs, batch, channels, length, options, states=5, groups=None, **modes):
     shape = (batch, channels, length)
     inner = (batch, states, length) if groups is None else (batch, groups, states, length)
     args = (
@@ -80,7 +80,7 @@ def selective_scan(inputs, batch, channels, length, options, states=5, groups=No
         inputs.normal(*inner),
         inputs.normal(*inner),
     )
-    kwargs = {"delta_softplus": True}
+    kwargs = {"delta_softplus": True, **modes}
     if options:
         kwargs["D"] = inputs.normal(channels)
         kwargs["z"] = inputs.normal(*shape)
@@ -194,6 +194,7 @@ CASES = {
     "selective_scan": {
         "selective_scan": selective_scan,
         "groups": functools.partial(selective_scan, groups=2),
+        "complex": functools.partial(selective_scan, states=4, complex=True, zero_order_hold=True),
     },
     "ssd": {"ssd": ssd, "groups": functools.partial(ssd, groups=2)},
     "wkv4": {"wkv4": wkv4},

@@ -1,9 +1,11 @@
 #include "architectures/ssm/mamba/mamba.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
@@ -29,6 +31,9 @@ void Mamba::Config::bind(Fields& fields) {
   fields.integer("conv", conv, {1, 16}, "taps of the causal convolution K");
   fields.number("expand", expand, {0.0, 64.0}, "inner width over the model's");
   fields.integer("dt_rank", dt_rank, {0, 1 << 16}, "rank of the step size's projection; 0: width / 16, rounded up");
+  fields.flag("complex", complex, "complex A, B, C and state; N then counts complex numbers");
+  fields.choice("discretisation", discretisation, {"euler", "zoh"},
+                "of B: Euler's rule as every implementation, or zero-order hold as the paper");
   fields.integer("groups", groups, {1, 1 << 16}, "groups of channels G, each with a B and C of its own");
   fields.number("dt_min", dt_min, {1e-12, 1e3}, "smallest initial step size");
   fields.number("dt_max", dt_max, {1e-12, 1e3}, "largest initial step size");
@@ -48,6 +53,9 @@ absl::Status Mamba::check(const Config& config, const Site& site) {
     return absl::InvalidArgumentError("the inner width " + std::to_string(inner) +
                                       " does not divide into groups = " + std::to_string(config.groups));
   }
+  if (config.complex && config.state > 128) {
+    return absl::InvalidArgumentError("state must be at most 128 complex numbers, not " + std::to_string(config.state));
+  }
   if (config.dt_min > config.dt_max) {
     return absl::InvalidArgumentError("dt_min must not exceed dt_max");
   }
@@ -57,9 +65,10 @@ absl::Status Mamba::check(const Config& config, const Site& site) {
 Mamba::Mamba(const Config& config, const Site& site)
     : config_(config),
       inner_(mamba_detail::inner_width(config, site.width)),
+      states_(config.complex ? 2 * config.state : config.state),
       dt_rank_(mamba_detail::dt_rank(config, site.width)),
       in_proj_(site.width, 2 * inner_, {.bias = config.bias}),
-      x_proj_(inner_, dt_rank_ + 2 * config.groups * config.state),
+      x_proj_(inner_, dt_rank_ + 2 * config.groups * states_),
       dt_proj_(dt_rank_, inner_),
       out_proj_(inner_, site.output_width,
                 {.bias = config.bias,
@@ -77,16 +86,25 @@ Mamba::Mamba(const Config& config, const Site& site)
       parameters_.adopt(name, norm.emplace(Norm::Kind::kRmsNorm, width, config.inner_norm_epsilon).parameters());
     };
     add_norm("dt_norm", dt_norm_, dt_rank_);
-    add_norm("B_norm", B_norm_, config.state);
-    add_norm("C_norm", C_norm_, config.state);
+    add_norm("B_norm", B_norm_, states_);
+    add_norm("C_norm", C_norm_, states_);
   }
   parameters_.adopt("dt_proj", dt_proj_.parameters());
   dt_bias_ = parameters_.add("dt_proj.bias", {inner_},
                              inverse_softplus_of_log_uniform(config.dt_min, config.dt_max, config.dt_floor), sensitive);
-  A_log_ = parameters_.add("A_log", {inner_, config.state}, initialise::from_index([states = config.state](int64_t i) {
-                             return std::log(static_cast<double>(i % states + 1));
+  // Real: S4D-Real, ln(1..N). Complex: S4D-Lin, -1/2 + iπn.
+  A_log_ = parameters_.add("A_log", {inner_, config.state},
+                           initialise::from_index([states = config.state, complex = config.complex](int64_t i) {
+                             return complex ? std::log(0.5) : std::log(static_cast<double>(i % states + 1));
                            }),
                            sensitive);
+  if (config.complex) {
+    A_imaginary_ = parameters_.add("A_imaginary", {inner_, config.state},
+                                   initialise::from_index([states = config.state](int64_t i) {
+                                     return std::numbers::pi * static_cast<double>(i % states);
+                                   }),
+                                   sensitive);
+  }
   D_ = parameters_.add("D", {inner_}, initialise::constant(1.0), sensitive);
   parameters_.adopt("out_proj", out_proj_.parameters());
 }
@@ -94,22 +112,27 @@ Mamba::Mamba(const Config& config, const Site& site)
 State Mamba::initial_state(const StateSpec& spec) const {
   State state;
   state.declare("conv", StateKind::kPerRow, at::zeros({spec.rows, inner_, config_.conv - 1}, spec.recurrent()));
-  state.declare("ssm", StateKind::kPerRow, at::zeros({spec.rows, inner_, config_.state}, spec.recurrent()));
+  state.declare("ssm", StateKind::kPerRow, at::zeros({spec.rows, inner_, states_}, spec.recurrent()));
   return state;
 }
 
-// Everything stays in [B, L, …] memory: [B, d, L] below are transposed views, the fast layout of the operators.
+Tensor Mamba::decay(const Tensor& x) {
+  const Tensor real = A_.of(*A_log_, x, [](const Tensor& A_log) { return A_log.exp().neg(); });
+  return A_imaginary_ ? at::cat({real, A_imaginary_->cast(x)}, 1) : real;
+}
+
+// Everything stays in [B, L, …] memory: [B, d, L] below are transposed views, the fast layout of the operators. Tensors
+// are split before they are transposed, so that backward joins their gradients along contiguous rows.
 Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
   const bool reference = config_.kernel == "reference";
   const OptionalTensor positions = context.op_positions();
-  const auto xz = in_proj_.forward(x).transpose(1, 2).split(inner_, 1);
+  const auto xz = in_proj_.forward(x).split(inner_, -1);
   const auto convolved = (reference ? causal_conv1d_reference : causal_conv1d)(
-      xz[0], conv_weight_->cast(x), conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt, "silu",
-      state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
+      xz[0].transpose(1, 2), conv_weight_->cast(x), conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt,
+      "silu", state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
 
-  const int64_t N = config_.state, G = config_.groups;
-  const auto selection =
-      x_proj_.forward(convolved.y.transpose(1, 2)).split_with_sizes({dt_rank_, G * N, G * N}, -1);
+  const int64_t N = states_, G = config_.groups;
+  const auto selection = x_proj_.forward(convolved.y.transpose(1, 2)).split_with_sizes({dt_rank_, G * N, G * N}, -1);
   const auto normed = [](const std::optional<Norm>& norm, const Tensor& x) { return norm ? norm->forward(x) : x; };
   // [B, L, G N] -> [B, N, L], or [B, G, N, L].
   const auto grouped = [&](const std::optional<Norm>& norm, const Tensor& x) {
@@ -119,20 +142,26 @@ Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
   SelectiveScanArguments scan;
   scan.u = convolved.y;
   scan.delta = dt_proj_.forward(normed(dt_norm_, selection[0])).transpose(1, 2);
-  scan.A = A_.of(*A_log_, x, [](const Tensor& A_log) { return A_log.exp().neg(); });
+  scan.A = decay(x);
   scan.B = grouped(B_norm_, selection[1]);
   scan.C = grouped(C_norm_, selection[2]);
   scan.D = D_->cast(x);
-  scan.z = xz[1];
+  scan.z = xz[1].transpose(1, 2);
   scan.delta_bias = dt_bias_->cast(x);
   scan.delta_softplus = true;
-  if (state) scan.initial_state = state->get("ssm");
+  scan.complex = config_.complex;
+  scan.zero_order_hold = config_.discretisation == "zoh";
   scan.positions = positions;
-  const auto [y, last_state] = reference ? selective_scan_reference(scan) : selective_scan(scan);
-  if (state) {
-    state->put("conv", convolved.final_state);
-    state->put("ssm", last_state);
+  Tensor y;
+  if (state && !reference && !at::GradMode::is_enabled() && x.is_cpu()) {
+    y = selective_scan_in_place(scan, state->get("ssm"));
+  } else {
+    if (state) scan.initial_state = state->get("ssm");
+    Tensor last_state;
+    std::tie(y, last_state) = reference ? selective_scan_reference(scan) : selective_scan(scan);
+    if (state) state->put("ssm", last_state);
   }
+  if (state) state->put("conv", convolved.final_state);
   return out_proj_.forward(y.transpose(1, 2));
 }
 
@@ -144,14 +173,17 @@ Traits Mamba::traits() const {
 }
 
 Cost Mamba::cost(const Workload& workload) const {
-  const int64_t tokens = workload.rows * workload.length, N = config_.state, K = config_.conv;
+  const int64_t tokens = workload.rows * workload.length, N = states_, K = config_.conv;
   const auto t = static_cast<double>(tokens);
   // Per token and channel, sums, products, quotients and elementary functions counting one each:
   // convolution: K products and sums, and SiLU's difference, exponential, sum and quotient;
   const auto convolution = static_cast<double>(2 * K + 4);
-  // scan: bias 1, softplus 2, Δu 1, skip 2, gate 6; per state the decay's product and exponential, its product with the
-  // state, the input's product and sum, the output's product and sum.
-  const auto scan = static_cast<double>(7 * N + 12);
+  // scan: bias 1, softplus 2, skip 2, gate 6; per state the decay's product and exponential, its product with the
+  // state, the input's product and sum, the output's product and sum, and Δu 1. Zero-order hold: expm1, a quotient and
+  // a product per state in the place of Δu. Complex numbers: as many operations as make up theirs, and 2 Re.
+  const bool hold = config_.discretisation == "zoh";
+  const int64_t per_state = config_.complex ? (hold ? 46 : 22) : (hold ? 10 : 7);
+  const auto scan = static_cast<double>(per_state * config_.state + (hold && !config_.complex ? 11 : 12));
   Cost cost;
   cost.flops = in_proj_.flops(t) + x_proj_.flops(t) + dt_proj_.flops(t) + out_proj_.flops(t) +
                t * static_cast<double>(inner_) * (convolution + scan);

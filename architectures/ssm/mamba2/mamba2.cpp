@@ -40,7 +40,8 @@ Initialiser log_uniform_decay(double low, double high) {
 
 void Mamba2::Config::bind(Fields& fields) {
   fields.integer("state", state, {1, 1024}, "states per channel N");
-  fields.integer("head_size", head_size, {1, 1024}, "channels of a head P, at most: the greatest divisor of the inner width");
+  fields.integer("head_size", head_size, {1, 1024},
+                 "channels of a head P, at most: the greatest divisor of the inner width");
   fields.integer("groups", groups, {1, 1 << 16}, "groups of heads G, each with a B, a C and a norm of its own");
   fields.integer("conv", conv, {1, 16}, "taps of the causal convolution K");
   fields.number("expand", expand, {0.0, 64.0}, "inner width over the model's");
@@ -127,8 +128,9 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
   const int64_t GN = config_.groups * config_.state;
   const auto projected = in_proj_.forward(x).split_with_sizes({inner_, inner_ + 2 * GN, heads_}, -1);
   const auto convolved = (reference ? causal_conv1d_reference : causal_conv1d)(
-      projected[1].transpose(1, 2), conv_weight_->cast(x), conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt,
-      "silu", state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
+      projected[1].transpose(1, 2), conv_weight_->cast(x),
+      conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt, "silu",
+      state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
 
   const auto selection = convolved.y.transpose(1, 2).split_with_sizes({inner_, GN, GN}, -1);
   SsdArguments scan;
@@ -144,13 +146,17 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
   scan.dt_low = config_.dt_limit_low;
   if (!std::isinf(config_.dt_limit_high)) scan.dt_high = config_.dt_limit_high;
   scan.chunk = config_.chunk;
-  if (state) scan.initial_state = state->get("ssm");
   scan.positions = positions;
-  const auto [y, last_state] = reference ? ssd_reference(scan) : ssd(scan);
-  if (state) {
-    state->put("conv", convolved.final_state);
-    state->put("ssm", last_state);
+  Tensor y;
+  if (state && !reference && !at::GradMode::is_enabled() && x.is_cpu()) {
+    y = ssd_in_place(scan, state->get("ssm"));
+  } else {
+    if (state) scan.initial_state = state->get("ssm");
+    Tensor last_state;
+    std::tie(y, last_state) = reference ? ssd_reference(scan) : ssd(scan);
+    if (state) state->put("ssm", last_state);
   }
+  if (state) state->put("conv", convolved.final_state);
   const Tensor unit = normed(y.flatten(-2));
   return out_proj_.forward(config_.norm_before_gate ? unit.mul(at::silu(projected[0])) : unit);
 }
@@ -166,11 +172,11 @@ Cost Mamba2::cost(const Workload& workload) const {
   const int64_t tokens = workload.rows * workload.length, N = config_.state, P = head_size_, K = config_.conv;
   const int64_t channels = conv_weight_->value.size(0);
   const auto t = static_cast<double>(tokens);
-  // Per token, sums, products, quotients and elementary functions counting one each, on the plain loops. Convolution, per
-  // channel: K products and sums, and SiLU's difference, exponential, sum and quotient;
+  // Per token, sums, products, quotients and elementary functions counting one each, on the plain loops. Convolution,
+  // per channel: K products and sums, and SiLU's difference, exponential, sum and quotient;
   const auto convolution = static_cast<double>(channels * (2 * K + 4));
-  // scan, per head: bias 1, softplus 2, decay 2; per channel the input 1, skip 2, gate 6 where it is the scan's; per state
-  // two products and sums for the state, a product and sum for the output.
+  // scan, per head: bias 1, softplus 2, decay 2; per channel the input 1, skip 2, gate 6 where it is the scan's; per
+  // state two products and sums for the state, a product and sum for the output.
   const int64_t gate = config_.norm_before_gate ? 0 : 6;
   const auto scan = static_cast<double>(heads_ * (5 + P * (5 * N + 3 + gate)));
   Cost cost;

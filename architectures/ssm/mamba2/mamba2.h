@@ -11,8 +11,8 @@
 
 namespace hippodrome {
 
-// Mamba-2's mixer: causal convolution, SSD, gated norm (Dao & Gu 2024, section 7). Equations, shapes, state, initial values
-// and cost: README.md.
+// Mamba-2's mixer: causal convolution, SSD, gated norm (Dao & Gu 2024, section 7). Equations, shapes, state, initial
+// values and cost: README.md.
 class Mamba2 final : public Layer {
  public:
   struct Config {

@@ -3,7 +3,9 @@
 //   replay   from the kept state, forward: keeps abar and h_{t-1} of each step, adds to y and to dC
 //   reverse  the recurrence of g, backward: adds to sum_n g B, sum_n g A p, dB and dA
 // dB and dC need a sum over lanes. Interleaving four vectors reduces each to its 128-bit blocks, and those sums are
-// accumulated over the blocks of channels of the item; the last few additions happen once per chunk.
+// accumulated over the blocks of channels of the item; the last few additions happen once per chunk. Complex numbers
+// and zero-order hold go one state at a time (general-inl.h): there dB and dC are [step][N], and sum_gB and sum_gAp
+// hold du without the skip and ddelta.
 #if defined(HIPPODROME_SELECTIVE_SCAN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HIPPODROME_SELECTIVE_SCAN_BACKWARD_INL_H_
 #undef HIPPODROME_SELECTIVE_SCAN_BACKWARD_INL_H_
@@ -12,6 +14,7 @@
 #endif
 
 #include "architectures/ssm/selective_scan/block-inl.h"
+#include "architectures/ssm/selective_scan/general-inl.h"
 #include "hwy/aligned_allocator.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -25,6 +28,7 @@ template <class T>
 struct ChunkArrays {
   HWY_ALIGN T delta[kChunk * kLanes<T>];
   HWY_ALIGN T delta_u[kChunk * kLanes<T>];
+  HWY_ALIGN T u[kChunk * kLanes<T>];         // in the general form only
   HWY_ALIGN T dy[kChunk * kLanes<T>];        // gradient of y before the gate
   HWY_ALIGN T dz_per_y[kChunk * kLanes<T>];  // dz = y_ungated * this
   HWY_ALIGN T y[kChunk * kLanes<T>];         // before the gate
@@ -123,6 +127,7 @@ void prepare_backward(const Params<T>& p, const Gradients<T>& grad, const Block&
     }
     hn::Store(delta, d, s.delta + i * kLanes<T>);
     hn::Store(hn::Mul(delta, u), d, s.delta_u + i * kLanes<T>);
+    if (is_general(p)) hn::Store(u, d, s.u + i * kLanes<T>);
     hn::Store(dy, d, s.dy + i * kLanes<T>);
     hn::Store(hn::Mul(skip, u), d, s.y + i * kLanes<T>);
     hn::Store(hn::Zero(d), d, s.sum_gB + i * kLanes<T>);
@@ -249,9 +254,13 @@ void finish_backward(const Params<T>& p, const Gradients<T>& grad, const Block& 
     const Vector<T> u = load_channels(p.u.data + block.batch * p.u.batch + t * p.u.time + block.first, block.count);
     const Vector<T> dy = hn::Load(d, s.dy + i * kLanes<T>);
     const Vector<T> sum_gB = hn::Load(d, s.sum_gB + i * kLanes<T>);
-    const Vector<T> du = hn::MulAdd(hn::Load(d, s.delta + i * kLanes<T>), sum_gB, hn::Mul(skip, dy));
+    Vector<T> du = hn::MulAdd(hn::Load(d, s.delta + i * kLanes<T>), sum_gB, hn::Mul(skip, dy));
     Vector<T> ddelta =
         hn::MulAdd(u, sum_gB, hn::Mul(hn::Set(d, std::numbers::ln2_v<T>), hn::Load(d, s.sum_gAp + i * kLanes<T>)));
+    if (is_general(p)) {
+      du = hn::MulAdd(skip, dy, sum_gB);
+      ddelta = hn::Load(d, s.sum_gAp + i * kLanes<T>);
+    }
     if (p.delta_softplus) {
       const Vector<T> raw = raw_step_size(p, block, bias, t);
       const auto identity = hn::Gt(raw, hn::Set(d, static_cast<T>(kSoftplusThreshold)));
@@ -277,7 +286,8 @@ void finish_backward(const Params<T>& p, const Gradients<T>& grad, const Block& 
   }
 }
 
-// Sums the 128-bit blocks and writes the chunk's rows of a partial dB or dC, [L, N]; padding rows are zero.
+// Sums the 128-bit blocks and writes the chunk's rows of a partial dB or dC, [L, N]; padding rows are zero. With no
+// reduced vectors the sums are there already, [step][N].
 template <class T>
 void write_partial(const Steps& steps, const T* sums, int64_t states, int64_t reduced, T* partial) {
   constexpr int64_t kPer = ItemArrays<T>::kPerReduced;
@@ -286,6 +296,10 @@ void write_partial(const Steps& steps, const T* sums, int64_t states, int64_t re
   }
   for (int64_t i = 0; i < steps.count; ++i) {
     T* to = partial + (steps.begin + steps.row[i]) * states;
+    if (reduced == 0) {
+      std::copy(sums + i * states, sums + (i + 1) * states, to);
+      continue;
+    }
     const T* row = sums + i * reduced * kLanes<T>;
     for (int64_t n = 0; n < states; ++n) {
       const T* from = row + n / kPer * kLanes<T> + n % kPer;
@@ -315,7 +329,7 @@ void backward_item(const Params<T>& p, const Gradients<T>& grad, int64_t index, 
   for (int64_t k = 0; k < block_count; ++k) {
     const Block block = block_of(k);
     const int64_t row = batch * p.channels + block.first;
-    load_states(p.A + block.first * N, block.count, N, std::numbers::log2e_v<T>, item.decay(k));
+    load_states(p.A + block.first * N, block.count, N, is_general(p) ? T(1) : std::numbers::log2e_v<T>, item.decay(k));
     load_states(grad.last_state != nullptr ? grad.last_state + row * N : nullptr, block.count, N, T(1), item.carry(k));
     std::fill(item.dA(k), item.dA(k) + N * kLanes<T>, T(0));
     std::fill(item.dD(k), item.dD(k) + kLanes<T>, T(0));
@@ -333,14 +347,19 @@ void backward_item(const Params<T>& p, const Gradients<T>& grad, int64_t index, 
         reverse<kStates>(p, block, steps, n0, item.decay(k), item.carry(k), item.dA(k), s, item);
       };
       int64_t n = 0;
+      if (is_general(p)) {
+        backward_general(p, block, steps, chunk, item.decay(k), item.carry(k), item.dA(k), item.dB(), item.dC(), s);
+        n = N;
+      }
       for (; n + 4 <= N; n += 4) states.template operator()<4>(n);
       if (N - n == 3) states.template operator()<3>(n);
       if (N - n == 2) states.template operator()<2>(n);
       if (N - n == 1) states.template operator()<1>(n);
       finish_backward(p, grad, block, steps, s, item.dD(k), item.dbias(k));
     }
-    write_partial(steps, item.dB(), N, item.reduced(), grad.B + index * p.length * N);
-    write_partial(steps, item.dC(), N, item.reduced(), grad.C + index * p.length * N);
+    const int64_t reduced = is_general(p) ? 0 : item.reduced();
+    write_partial(steps, item.dB(), N, reduced, grad.B + index * p.length * N);
+    write_partial(steps, item.dC(), N, reduced, grad.C + index * p.length * N);
   }
   const Tag<T> d;
   for (int64_t k = 0; k < block_count; ++k) {

@@ -48,6 +48,7 @@ inline void check_arguments(const Arguments& a) {
   fail_unless(has_shape(a.delta, {batch, channels, length}), "delta must have the shape of u, [B, D, L]");
   fail_unless(a.A.sym_size(0) == channels, "A must be [D, N] with the D of u");
   fail_unless(states >= 1 && states <= kMaxStates, "A must be [D, N] with N from 1 to 256");
+  fail_unless(!a.complex || states % 2 == 0, "A must be [D, N] with N even when it is complex");
   fail_unless(a.B.dim() == 3 || a.B.dim() == 4, "B must be [B, N, L] or [B, G, N, L]");
   const c10::SymInt groups = a.B.dim() == 4 ? a.B.sym_size(1) : c10::SymInt(1);
   fail_unless(groups >= 1 && channels % groups == 0, "the channels D must divide into the groups G of B");
@@ -104,7 +105,7 @@ struct Bound {
     params.batch = a.u.size(0), params.channels = a.u.size(1), params.length = a.u.size(2);
     params.states = a.A.size(1);
     params.groups = a.B.dim() == 4 ? a.B.size(1) : 1;
-    params.delta_softplus = a.delta_softplus;
+    params.delta_softplus = a.delta_softplus, params.complex = a.complex, params.zero_order_hold = a.zero_order_hold;
     params.u = bind_channels<T>(a.u, owners[0]);
     params.delta = bind_channels<T>(a.delta, owners[1]);
     params.A = bind_contiguous<T>(a.A, owners[2]);
@@ -126,10 +127,12 @@ inline at::Tensor empty_channels(int64_t batch, int64_t channels, int64_t length
   return at::empty_strided({batch, channels, length}, {length * channels, 1, channels}, options);
 }
 
+// Without `state` a last state of its own.
 template <class T>
-Outputs allocate_outputs(const Params<T>& p, const Arguments& a, bool keep) {
+Outputs allocate_outputs(const Params<T>& p, const Arguments& a, bool keep, const at::Tensor& state) {
   const auto options = a.u.options().dtype(c10::CppTypeToScalarType<T>::value);
-  return {empty_channels(p.batch, p.channels, p.length, options), at::empty({p.batch, p.channels, p.states}, options),
+  return {empty_channels(p.batch, p.channels, p.length, options),
+          state.defined() ? state : at::empty({p.batch, p.channels, p.states}, options),
           keep ? at::empty({p.batch, chunks(p.length), p.states, p.channels}, options) : at::Tensor()};
 }
 

@@ -70,6 +70,8 @@ Outputs forward_as(const Arguments& a, bool keep) {
 
 Outputs forward_on_gpu(const Arguments& a, bool keep) {
   check_arguments(a);
+  TORCH_CHECK(!a.complex && !a.zero_order_hold,
+              "selective_scan: the CUDA kernel takes real numbers and Euler's rule for B; move the others to the CPU");
   TORCH_CHECK(a.u.scalar_type() != at::kDouble,
               "selective_scan: the CUDA kernel takes float32, bfloat16 and float16; move ",
               "float64 tensors to the CPU");
@@ -83,9 +85,10 @@ Outputs forward_on_gpu(const Arguments& a, bool keep) {
 
 #define SCAN_PARAMETERS                                                                                             \
   const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
-      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus,                               \
-      const OptionalTensor &initial_state, const OptionalTensor &positions
-#define SCAN_ARGUMENTS u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, positions
+      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus, bool complex,                 \
+      bool zero_order_hold, const OptionalTensor &initial_state, const OptionalTensor &positions
+#define SCAN_ARGUMENTS \
+  u, delta, A, B, C, D, z, delta_bias, delta_softplus, complex, zero_order_hold, initial_state, positions
 
 std::tuple<Tensor, Tensor> scan_cuda(SCAN_PARAMETERS) {
   const Outputs out = forward_on_gpu({SCAN_ARGUMENTS}, false);

@@ -2,6 +2,7 @@
 // stay in registers over a chunk of steps, and each step broadcasts B and C. Two paths:
 //   scan_block   L > kStepLimit: lanes over channels, time innermost
 //   step_block   short inputs (decoding): lanes over states, no transposition of A and of the state
+// Complex numbers and zero-order hold go through scan_block, one state at a time (general-inl.h).
 #if defined(HIPPODROME_SELECTIVE_SCAN_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HIPPODROME_SELECTIVE_SCAN_FORWARD_INL_H_
 #undef HIPPODROME_SELECTIVE_SCAN_FORWARD_INL_H_
@@ -10,6 +11,7 @@
 #endif
 
 #include "architectures/ssm/selective_scan/block-inl.h"
+#include "architectures/ssm/selective_scan/general-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::s6 {
@@ -19,11 +21,12 @@ inline constexpr int64_t kStepLimit = 4;
 
 template <class T>
 struct ForwardScratch {
-  HWY_ALIGN T decay[kMaxStates * kLanes<T>];  // A log2 e, [N][lanes]
+  HWY_ALIGN T decay[kMaxStates * kLanes<T>];  // A log2 e, or A in the general form, [N][lanes]
   HWY_ALIGN T state[kMaxStates * kLanes<T>];  // [N][lanes]
   HWY_ALIGN T delta[kChunk * kLanes<T>];      // by valid step, as are the next two
   HWY_ALIGN T delta_u[kChunk * kLanes<T>];
   HWY_ALIGN T y[kChunk * kLanes<T>];
+  HWY_ALIGN T u[kChunk * kLanes<T>];  // in the general form only
 };
 
 inline int64_t blocks_per_group(int64_t channels_per_group, int64_t lanes) {
@@ -58,6 +61,7 @@ HWY_INLINE void prepare_steps(const Params<T>& p, const Block& block, const Step
     hn::Store(delta, d, s.delta + i * kLanes<T>);
     hn::Store(hn::Mul(delta, u), d, s.delta_u + i * kLanes<T>);
     hn::Store(hn::Mul(skip, u), d, s.y + i * kLanes<T>);
+    if (is_general(p)) hn::Store(u, d, s.u + i * kLanes<T>);
   }
 }
 
@@ -131,7 +135,7 @@ void scan_block(const Params<T>& p, const Block& block, ForwardScratch<T>& s) {
   const Tag<T> d;
   const int64_t N = p.states;
   const int64_t first_row = block.batch * p.channels + block.first;
-  load_states(p.A + block.first * N, block.count, N, std::numbers::log2e_v<T>, s.decay);
+  load_states(p.A + block.first * N, block.count, N, is_general(p) ? T(1) : std::numbers::log2e_v<T>, s.decay);
   load_states(p.initial_state != nullptr ? p.initial_state + first_row * N : nullptr, block.count, N, T(1), s.state);
   const int64_t chunk_count = chunks(p.length);
   Steps steps;
@@ -144,6 +148,11 @@ void scan_block(const Params<T>& p, const Block& block, ForwardScratch<T>& s) {
     }
     steps.find(p, block.batch, chunk);
     prepare_steps(p, block, steps, s);
+    if (is_general(p)) {
+      advance_general(p, block, steps, s);
+      finish_steps(p, block, steps, s);
+      continue;
+    }
     // Sixteen states fill the registers of AVX-512; with sixteen registers, eight states are what fits.
     constexpr int kMost = HWY_MAX_BYTES == 64 ? 16 : 8;
     int64_t n = 0;
@@ -215,7 +224,7 @@ void forward_range(const Params<T>& p, int64_t begin, int64_t end) {
   ForwardScratch<T> scratch;
   for (int64_t item = begin; item < end; ++item) {
     const Block block = forward_block(p, item);
-    if (p.length <= kStepLimit && p.checkpoints == nullptr) {
+    if (p.length <= kStepLimit && p.checkpoints == nullptr && !is_general(p)) {
       step_block(p, block, scratch);
     } else {
       scan_block(p, block, scratch);

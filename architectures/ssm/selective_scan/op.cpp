@@ -40,9 +40,9 @@ int64_t updates(const Params<T>& p) {
 // -----------------------------------------------------------------------------------------------------------
 
 template <class T>
-Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep) {
+Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep, const Tensor& state = Tensor()) {
   const Bound<T> bound(arguments);
-  Outputs out = allocate_outputs(bound.params, arguments, keep);
+  Outputs out = allocate_outputs(bound.params, arguments, keep, state);
   Params<T> p = bound.params;
   p.y = out.y.mutable_data_ptr<T>();
   p.last_state = out.last_state.mutable_data_ptr<T>();
@@ -214,9 +214,10 @@ using NineTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, T
 
 #define SCAN_PARAMETERS                                                                                             \
   const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
-      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus,                               \
-      const OptionalTensor &initial_state, const OptionalTensor &positions
-#define SCAN_ARGUMENTS u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, positions
+      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus, bool complex,                 \
+      bool zero_order_hold, const OptionalTensor &initial_state, const OptionalTensor &positions
+#define SCAN_ARGUMENTS \
+  u, delta, A, B, C, D, z, delta_bias, delta_softplus, complex, zero_order_hold, initial_state, positions
 
 NineTensors tuple_of(const InputGradients& g) {
   return {g.u, g.delta, g.A, g.B, g.C, g.D, g.z, g.delta_bias, g.initial_state};
@@ -294,17 +295,20 @@ struct ScanFunction : torch::autograd::Function<ScanFunction<kReference>> {
     context->save_for_backward({u, delta, A, B, C, or_undefined(D), or_undefined(z), or_undefined(delta_bias),
                                 or_undefined(initial_state), or_undefined(positions), checkpoints});
     context->saved_data["delta_softplus"] = delta_softplus;
+    context->saved_data["complex"] = complex;
+    context->saved_data["zero_order_hold"] = zero_order_hold;
     context->set_materialize_grads(false);
     return {y, last_state};
   }
 
   static variable_list backward(AutogradContext* context, variable_list grad) {
-    if (!grad[0].defined() && !grad[1].defined()) return variable_list(11);
+    if (!grad[0].defined() && !grad[1].defined()) return variable_list(13);
     const variable_list s = context->get_saved_variables();
+    auto& data = context->saved_data;
     const auto [u, delta, A, B, C, D, z, delta_bias, initial_state] = call_backward(
         kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4], optional_of(s[5]),
-        optional_of(s[6]), optional_of(s[7]), context->saved_data["delta_softplus"].toBool(), optional_of(s[8]),
-        optional_of(s[9]), optional_of(s[10]));
+        optional_of(s[6]), optional_of(s[7]), data["delta_softplus"].toBool(), data["complex"].toBool(),
+        data["zero_order_hold"].toBool(), optional_of(s[8]), optional_of(s[9]), optional_of(s[10]));
     const auto if_given = [](const Tensor& input, const Tensor& gradient) {
       return input.defined() ? gradient : Tensor();
     };
@@ -316,6 +320,8 @@ struct ScanFunction : torch::autograd::Function<ScanFunction<kReference>> {
             if_given(s[5], D),
             if_given(s[6], z),
             if_given(s[7], delta_bias),
+            Tensor(),
+            Tensor(),
             Tensor(),
             if_given(s[8], initial_state),
             Tensor()};
@@ -382,7 +388,8 @@ YStateAndCheckpoints kept_autograd(SCAN_PARAMETERS) {
 
 #define SCAN_SCHEMA                                                                                                 \
   "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? delta_bias=None, " \
-  "bool delta_softplus=False, Tensor? initial_state=None, Tensor? positions=None"
+  "bool delta_softplus=False, bool complex=False, bool zero_order_hold=False, Tensor? initial_state=None, "         \
+  "Tensor? positions=None"
 #define BACKWARD_SCHEMA                                                                                        \
   "(Tensor? grad_y, Tensor? grad_last_state, " SCAN_SCHEMA                                                     \
   ", Tensor? checkpoints=None) -> (Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, " \
@@ -422,8 +429,8 @@ TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
 }
 
 YAndState call_with(bool reference, const SelectiveScanArguments& a) {
-  return call_scan(reference, a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.delta_softplus, a.initial_state,
-                   a.positions);
+  return call_scan(reference, a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.delta_softplus, a.complex,
+                   a.zero_order_hold, a.initial_state, a.positions);
 }
 
 #undef SCAN_PARAMETERS
@@ -438,6 +445,19 @@ namespace hippodrome {
 
 std::tuple<at::Tensor, at::Tensor> selective_scan(const SelectiveScanArguments& arguments) {
   return s6::call_with(false, arguments);
+}
+
+at::Tensor selective_scan_in_place(const SelectiveScanArguments& arguments, const at::Tensor& state) {
+  s6::Arguments a = arguments;
+  a.initial_state = state;
+  s6::check_arguments(a);
+  TORCH_CHECK(
+      !at::GradMode::is_enabled() && state.is_contiguous() && a.u.is_cpu() &&
+          state.scalar_type() == s6::working_dtype(a.u.scalar_type()),
+      "selective_scan_in_place: needs a contiguous state in the working dtype, tensors on the CPU and no gradients");
+  return (a.u.scalar_type() == at::kDouble ? s6::forward_cpu_as<double>(a, false, false, state)
+                                           : s6::forward_cpu_as<float>(a, false, false, state))
+      .y;
 }
 
 std::tuple<at::Tensor, at::Tensor> selective_scan_reference(const SelectiveScanArguments& arguments) {

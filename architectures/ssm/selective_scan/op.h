@@ -5,8 +5,12 @@
 //
 //   delta_t = softplus(delta_raw_t + delta_bias)      (softplus optional; the identity above 20)
 //   abar_t  = exp(delta_t A_n)                        (zero-order hold, eq. 4)
-//   h_t     = abar_t h_{t-1} + delta_t B_{t,n} u_t    (Euler for B, as every implementation does; the paper's eq. 4 has
-//   ZOH) y_t     = (sum_n C_{t,n} h_t + D u_t) silu(z_t)   (skip and gate optional)
+//   h_t     = abar_t h_{t-1} + phi_t B_{t,n} u_t      (phi = delta: Euler for B, as every implementation does; or the
+//                                                      paper's eq. 4, phi = (abar - 1) / A: zero_order_hold)
+//   y_t     = (sum_n C_{t,n} h_t + D u_t) silu(z_t)   (skip and gate optional)
+//
+// complex: A, B, C and h are complex, the sum is 2 Re(sum_n C h). They are kept as pairs of real numbers: N is even,
+// the first N / 2 places along every axis of states are the real parts, the others the imaginary ones.
 //
 // Backward, with p_t = abar_t h_{t-1} always as this product (h_t - bbar_t cancels when the input dominates),
 // dy_t = dout_t silu(z_t), g_t = dy_t C_t + abar_{t+1} g_{t+1}, g_{L+1} seeded with the gradient of the last state:
@@ -15,6 +19,10 @@
 //   dB = sum_d g delta u               dC = sum_d dy h                  dD = sum dy u
 //   dz = dout y_ungated sigmoid(z) (1 + z (1 - sigmoid(z)))             ddelta_raw = ddelta sigmoid(delta_raw +
 //   delta_bias)
+//
+// With phi: du = D dy + sum_n Re(conj(g) phi B), ddelta = sum_n Re(conj(g) (A p + dphi/ddelta B u)) where dphi/ddelta
+// is 1 or abar; dA gains conj(delta^2 psi B u) g, psi = (abar - phi / delta) / (delta A), for zero_order_hold; a
+// complex output doubles dy, and every factor is conjugated: g_t = 2 dy_t conj(C_t) + conj(abar_{t+1}) g_{t+1}.
 //
 // positions [B, L]: -1 is padding (output 0, state kept, gradients 0), 0 starts a sequence (state zeroed first), other
 // values continue. Null: every row is one run continuing from the initial state.
@@ -62,6 +70,8 @@ struct Params {
   int64_t groups = 1;
   int64_t states = 0;
   bool delta_softplus = false;
+  bool complex = false;
+  bool zero_order_hold = false;
 
   Strided<const T> u;                  // [B, L, D]
   Strided<const T> delta;              // [B, L, D]
@@ -78,6 +88,12 @@ struct Params {
   T* last_state = nullptr;   // [B, D, N] contiguous
   T* checkpoints = nullptr;  // [B, ceil(L / kChunk), N, D] contiguous or null: the state before each chunk
 };
+
+// Whether the kernels for complex numbers or zero-order hold must run: they take one state at a time.
+template <class T>
+bool is_general(const Params<T>& p) {
+  return p.complex || p.zero_order_hold;
+}
 
 // Incoming and outgoing gradients. The outgoing ones are written, not added to.
 template <class T>

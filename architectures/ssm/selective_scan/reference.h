@@ -1,13 +1,13 @@
 // Plain loops for the selective scan: the oracle of the tests and the kernel = "reference" path. Works on any scalar
-// that has
-// + - * / and comparisons, conversion from double, and exp and log1p found by argument-dependent lookup, so that a
-// counting scalar counts the operations. Equations: op.h.
+// that has + - * / and comparisons, conversion from double, and exp, expm1, log1p, sin and cos found by
+// argument-dependent lookup, so that a counting scalar counts the operations. Equations: op.h.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "architectures/ssm/selective_scan/general_reference.h"
 #include "architectures/ssm/selective_scan/op.h"
 
 namespace hippodrome::s6 {
@@ -52,11 +52,14 @@ void selective_scan_reference(const Params<S>& p) {
         const S* C = p.C.data + b * p.C.batch + g * p.C.group + t * p.C.time;
         const S u = p.u.data[b * p.u.batch + t * p.u.time + d];
         const S delta = step_size_reference(p, b, t, d);
-        const S delta_u = delta * u;
+        const S delta_u = is_general(p) ? S(0.0) : delta * u;
         S* h = state + d * N;
         S sum = S(0.0);
-        for (int64_t n = 0; n < N; ++n) {
-          if (position == 0) h[n] = S(0.0);
+        for (int64_t n = 0; n < N && position == 0; ++n) h[n] = S(0.0);
+        if (is_general(p)) {
+          sum = general_step_reference(p, delta, u, p.A + d * N, B, C, h);
+        }
+        for (int64_t n = 0; n < N && !is_general(p); ++n) {
           h[n] = exp(delta * p.A[d * N + n]) * h[n] + delta_u * B[n];
           sum = sum + C[n] * h[n];
         }
@@ -93,7 +96,13 @@ void selective_scan_reference_backward_channel(const Params<S>& p, const Gradien
     }
     const S* B = p.B.data + b * p.B.batch + g * p.B.group + t * p.B.time;
     const S delta = step_size_reference(p, b, t, d);
-    const S delta_u = delta * p.u.data[b * p.u.batch + t * p.u.time + d];
+    const S u = p.u.data[b * p.u.batch + t * p.u.time + d], delta_u = delta * u;
+    if (is_general(p)) {
+      for (int64_t n = 0; n < N; ++n) after[n] = position(t) == 0 ? S(0.0) : before[n];
+      general_step_reference(p, delta, u, p.A + d * N, B, p.C.data + b * p.C.batch + g * p.C.group + t * p.C.time,
+                             after);
+      continue;
+    }
     for (int64_t n = 0; n < N; ++n) {
       const S abar = exp(delta * p.A[d * N + n]);
       decays[t * N + n] = abar;
@@ -124,13 +133,19 @@ void selective_scan_reference_backward_channel(const Params<S>& p, const Gradien
       const S z = p.z.data[b * p.z.batch + t * p.z.time + d];
       const S gate = sigmoid_reference(z);
       S ungated = p.D != nullptr ? p.D[d] * u : S(0.0);
-      for (int64_t n = 0; n < N; ++n) ungated = ungated + C[n] * after[n];
+      for (int64_t n = 0; n < N; ++n) {
+        ungated = ungated + (p.complex ? S(n < N / 2 ? 2.0 : -2.0) : S(1.0)) * C[n] * after[n];
+      }
       if (grad.z != nullptr) grad.z[i] = dy * ungated * gate * (S(1.0) + z * (S(1.0) - gate));
       dy = dy * z * gate;
     }
     S du = p.D != nullptr ? p.D[d] * dy : S(0.0);
     S ddelta = S(0.0);
-    for (int64_t n = 0; n < N; ++n) {
+    if (is_general(p)) {
+      general_step_backward_reference(p, {delta, u, dy, p.A + d * N, B, C, before, after, position(t) == 0},
+                                      grad.A + d * N, dB, dC, carry.data(), du, ddelta);
+    }
+    for (int64_t n = 0; n < N && !is_general(p); ++n) {
       const S gradient = dy * C[n] + carry[n];
       const S decayed = position(t) == 0 ? S(0.0) : decays[t * N + n] * before[n];
       dC[n] = dC[n] + dy * after[n];

@@ -1,5 +1,5 @@
-// Backward of SSD for one instruction set. Chunks go from last to first: the states before the tiles of a chunk are made
-// anew from the one that was kept, then its tiles go from last to first. The letters are those of op.h.
+// Backward of SSD for one instruction set. Chunks go from last to first: the states before the tiles of a chunk are
+// made anew from the one that was kept, then its tiles go from last to first. The letters are those of op.h.
 #if defined(HIPPODROME_SSD_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HIPPODROME_SSD_BACKWARD_INL_H_
 #undef HIPPODROME_SSD_BACKWARD_INL_H_
@@ -60,22 +60,22 @@ struct BackwardScratch {
 
   int64_t N, P, N_row, P_row, tile_count;
   Arena<T> arena;
-  T *B, *C, *dB, *dC;            // [steps][N]
-  T *B_t, *C_t, *dB_t, *dC_t;    // [N][steps]; the gradients are what the products give in this order
-  T *S, *M, *dS, *dS_sum;        // [steps][steps], lower; dS_sum over the heads of the item
-  T *X, *X_out, *dX;             // [steps][P]
-  T *Y, *Y_in;                   // ungated output, and the part of it that comes from the state before the tile
-  T *dy, *dy_in;                 // gradient before the gate, and times exp(s_i)
-  T *X_t, *X_out_t, *dy_in_t;    // [P][steps]
-  T* states;                     // [tiles of the chunk][heads][N][P], before each tile
-  T* gradients;                  // [heads][N][P], of the state behind the tile at hand
+  T *B, *C, *dB, *dC;          // [steps][N]
+  T *B_t, *C_t, *dB_t, *dC_t;  // [N][steps]; the gradients are what the products give in this order
+  T *S, *M, *dS, *dS_sum;      // [steps][steps], lower; dS_sum over the heads of the item
+  T *X, *X_out, *dX;           // [steps][P]
+  T *Y, *Y_in;                 // ungated output, and the part of it that comes from the state before the tile
+  T *dy, *dy_in;               // gradient before the gate, and times exp(s_i)
+  T *X_t, *X_out_t, *dy_in_t;  // [P][steps]
+  T* states;                   // [tiles of the chunk][heads][N][P], before each tile
+  T* gradients;                // [heads][N][P], of the state behind the tile at hand
   Decays<T> decays;
-  HWY_ALIGN T in_sum[kTile];     // dy_i . Y_in_i
-  HWY_ALIGN T out_sum[kTile];    // X_j . (the part of dX_j through the state behind the tile)
-  HWY_ALIGN T row_sum[kTile];    // of S o dS below the diagonal
+  HWY_ALIGN T in_sum[kTile];   // dy_i . Y_in_i
+  HWY_ALIGN T out_sum[kTile];  // X_j . (the part of dX_j through the state behind the tile)
+  HWY_ALIGN T row_sum[kTile];  // of S o dS below the diagonal
   HWY_ALIGN T column_sum[kTile];
-  HWY_ALIGN T x_dx[kTile];       // x_j . dX_j
-  HWY_ALIGN T slope[kTile];      // of softplus
+  HWY_ALIGN T x_dx[kTile];   // x_j . dX_j
+  HWY_ALIGN T slope[kTile];  // of softplus
   HeadSums sums[kHeadBlock];
 };
 
@@ -116,7 +116,8 @@ void gate_backward(const Params<T>& p, const Gradients<T>& grad, const Item& ite
   const Tag<T> d;
   for (int64_t i = 0; i < steps.count; ++i) {
     const int64_t t = steps.time[i], at = ((item.batch * p.length + t) * p.heads + h) * s.P;
-    const T* from = grad.y.data != nullptr ? grad.y.data + item.batch * grad.y.batch + t * grad.y.time + h * s.P : nullptr;
+    const T* from =
+        grad.y.data != nullptr ? grad.y.data + item.batch * grad.y.batch + t * grad.y.time + h * s.P : nullptr;
     const T* z = p.z.data + item.batch * p.z.batch + t * p.z.time + h * s.P;
     for (int64_t c = 0; c < s.P; c += kLanes<T>) {
       Vector<T> dy = from != nullptr ? load_part(from + c, s.P - c) : hn::Zero(d);
@@ -171,8 +172,8 @@ void input_gradient_through_state(const Steps& steps, int64_t k, BackwardScratch
   }
 }
 
-// dS = (dy X^T) times the decays, added to dS_sum; the sums of S o dS below the diagonal by row and by column, and, weighed
-// by the time between row and column, for dA.
+// dS = (dy X^T) times the decays, added to dS_sum; the sums of S o dS below the diagonal by row and by column, and,
+// weighed by the time between row and column, for dA.
 template <class T>
 void product_gradient(const Steps& steps, BackwardScratch<T>& s, HeadSums& sums) {
   const Tag<T> d;
@@ -213,8 +214,8 @@ double carried_sum(const BackwardScratch<T>& s, const T* state, const T* gradien
 
 // dx = dt dX + D dy, and x . dX.
 template <class T>
-void write_input_gradient(const Params<T>& p, const Gradients<T>& grad, const Item& item, int64_t h,
-                          const Steps& steps, BackwardScratch<T>& s) {
+void write_input_gradient(const Params<T>& p, const Gradients<T>& grad, const Item& item, int64_t h, const Steps& steps,
+                          BackwardScratch<T>& s) {
   const Tag<T> d;
   const Vector<T> skip = hn::Set(d, p.D != nullptr ? p.D[h] : T(0));
   for (int64_t i = 0; i < steps.count; ++i) {
@@ -237,8 +238,11 @@ void write_step_gradient(const Params<T>& p, const Gradients<T>& grad, const Ite
                          double through_state, BackwardScratch<T>& s, HeadSums& sums) {
   const Tag<T> d;
   const int64_t last = steps.count - 1;
-  for (int64_t i = 0; i < steps.count; i += kLanes<T>) hn::Store(math::sigmoid_of(d, hn::Load(d, s.decays.raw + i)), d, s.slope + i);
-  const auto time = [&](int64_t i) { return static_cast<double>(s.decays.high[i]) + static_cast<double>(s.decays.low[i]); };
+  for (int64_t i = 0; i < steps.count; i += kLanes<T>)
+    hn::Store(math::sigmoid_of(d, hn::Load(d, s.decays.raw + i)), d, s.slope + i);
+  const auto time = [&](int64_t i) {
+    return static_cast<double>(s.decays.high[i]) + static_cast<double>(s.decays.low[i]);
+  };
   sums.A += through_state * time(last);
   // The last step's own term would add to s_Q and take from it.
   for (int64_t j = steps.last_start(); j < last; ++j) {
@@ -253,13 +257,15 @@ void write_step_gradient(const Params<T>& p, const Gradients<T>& grad, const Ite
     } else if (steps.start[i + 1] == i + 1 && steps.starts(i + 1)) {
       da = 0.0;
     }
-    da += static_cast<double>(s.row_sum[i]) + static_cast<double>(s.in_sum[i]) -
-          static_cast<double>(s.column_sum[i]) - static_cast<double>(s.out_sum[i]);
+    da += static_cast<double>(s.row_sum[i]) + static_cast<double>(s.in_sum[i]) - static_cast<double>(s.column_sum[i]) -
+          static_cast<double>(s.out_sum[i]);
     const double decay_gradient = steps.starts(i) ? 0.0 : da;  // a sequence's first step decays nothing
     double ddt = static_cast<double>(s.x_dx[i]) + static_cast<double>(p.A[h]) * decay_gradient;
     sums.A += static_cast<double>(s.in_sum[i]) * time(i);
-    if (s.decays.unclamped[i] < static_cast<T>(p.dt_low) || s.decays.unclamped[i] > static_cast<T>(p.dt_high)) ddt = 0.0;
-    if (p.dt_softplus && !(s.decays.raw[i] > static_cast<T>(kSoftplusThreshold))) ddt *= static_cast<double>(s.slope[i]);
+    if (s.decays.unclamped[i] < static_cast<T>(p.dt_low) || s.decays.unclamped[i] > static_cast<T>(p.dt_high))
+      ddt = 0.0;
+    if (p.dt_softplus && !(s.decays.raw[i] > static_cast<T>(kSoftplusThreshold)))
+      ddt *= static_cast<double>(s.slope[i]);
     sums.dt_bias += ddt;
     grad.dt[(item.batch * p.length + steps.time[i]) * p.heads + h] = static_cast<T>(ddt);
   }

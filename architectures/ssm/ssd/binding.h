@@ -71,8 +71,8 @@ inline void check_arguments(const Arguments& a) {
               "all tensors must be real floating-point tensors on one device");
 }
 
-// Keeps in `owner` what the returned pointers point to: `t` itself, or a copy in the layout and dtype of the kernel: all
-// axes behind [B, L] contiguous.
+// Keeps in `owner` what the returned pointers point to: `t` itself, or a copy in the layout and dtype of the kernel:
+// all axes behind [B, L] contiguous.
 template <class T>
 Strided<const T> bind_rows(const at::Tensor& t, at::Tensor& owner) {
   owner = t.to(c10::CppTypeToScalarType<T>::value);
@@ -118,12 +118,14 @@ struct Bound {
   at::Tensor owners[10];
 };
 
+// Without `state` a last state of its own.
 template <class T>
-Outputs allocate_outputs(const Params<T>& p, const Arguments& a, bool keep) {
+Outputs allocate_outputs(const Params<T>& p, const Arguments& a, bool keep, const at::Tensor& state) {
   const auto options = a.x.options().dtype(c10::CppTypeToScalarType<T>::value);
-  return {at::empty(a.x.sizes(), options), at::empty({p.batch, p.heads, p.head_size, p.states}, options),
-          keep ? at::empty({p.batch, chunks(p.length, p.chunk), p.heads, p.states, p.head_size}, options)
-               : at::Tensor()};
+  return {
+      at::empty(a.x.sizes(), options),
+      state.defined() ? state : at::empty({p.batch, p.heads, p.head_size, p.states}, options),
+      keep ? at::empty({p.batch, chunks(p.length, p.chunk), p.heads, p.states, p.head_size}, options) : at::Tensor()};
 }
 
 template <class T>
@@ -133,9 +135,15 @@ InputGradients allocate_gradients(const Arguments& a) {
   const auto like_if_given = [&](const std::optional<at::Tensor>& t) {
     return t.has_value() ? at::empty(t->sizes(), options) : at::empty({0}, options);
   };
-  return {like(a.x),          like(a.dt),         like(a.A),
-          like(a.B),          like(a.C),          like_if_given(a.D),
-          like_if_given(a.z), like_if_given(a.dt_bias), like_if_given(a.initial_state)};
+  return {like(a.x),
+          like(a.dt),
+          like(a.A),
+          like(a.B),
+          like(a.C),
+          like_if_given(a.D),
+          like_if_given(a.z),
+          like_if_given(a.dt_bias),
+          like_if_given(a.initial_state)};
 }
 
 // Gradients in the dtypes of their inputs.

@@ -38,14 +38,14 @@ struct ForwardScratch {
 
   int64_t N, P, N_row, P_row;
   Arena<T> arena;
-  T *B, *C;       // [steps][N]
-  T* B_t;         // [N][steps]
-  T* S;           // C_i . B_j, [steps][steps], lower
-  T* M;           // S times the decays
-  T* X;           // dt x, [steps][P]
-  T* X_out;       // the same, decayed to the end of the tile
-  T* Y;           // [steps][P]
-  T* states;      // [heads of the item][N][P]
+  T *B, *C;   // [steps][N]
+  T* B_t;     // [N][steps]
+  T* S;       // C_i . B_j, [steps][steps], lower
+  T* M;       // S times the decays
+  T* X;       // dt x, [steps][P]
+  T* X_out;   // the same, decayed to the end of the tile
+  T* Y;       // [steps][P]
+  T* states;  // [heads of the item][N][P]
   Decays<T> decays;
 };
 

@@ -34,10 +34,10 @@ void parallel_items(const Params<T>& p, const Body& body) {
 // ---- forward ----
 
 template <class T>
-Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep) {
+Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep, const Tensor& state = Tensor()) {
   const Bound<T> bound(arguments);
   Params<T> p = bound.params;
-  Outputs out = allocate_outputs(p, arguments, keep);
+  Outputs out = allocate_outputs(p, arguments, keep, state);
   p.y = out.y.mutable_data_ptr<T>();
   p.last_state = out.last_state.mutable_data_ptr<T>();
   p.checkpoints = keep ? out.checkpoints.mutable_data_ptr<T>() : nullptr;
@@ -62,7 +62,8 @@ Outputs forward_meta(const Arguments& a, bool keep) {
                     states = a.B.sym_size(3);
   const auto options = a.x.options().dtype(working_dtype(a.x.scalar_type()));
   const c10::SymInt kept = keep ? (a.x.sym_size(1) + (a.chunk - 1)) / a.chunk : c10::SymInt(0);
-  return {at::empty_symint(a.x.sym_sizes(), a.x.options()), at::empty_symint({batch, heads, head_size, states}, options),
+  return {at::empty_symint(a.x.sym_sizes(), a.x.options()),
+          at::empty_symint({batch, heads, head_size, states}, options),
           at::empty_symint({batch, kept, heads, states, head_size}, options)};
 }
 
@@ -165,9 +166,15 @@ InputGradients backward_meta(const Arguments& a) {
   const auto same_if_given = [&](const OptionalTensor& like) {
     return like.has_value() ? same(*like) : at::empty({0}, a.x.options());
   };
-  return {same(a.x),          same(a.dt),         same(a.A),
-          same(a.B),          same(a.C),          same_if_given(a.D),
-          same_if_given(a.z), same_if_given(a.dt_bias), same_if_given(a.initial_state)};
+  return {same(a.x),
+          same(a.dt),
+          same(a.A),
+          same(a.B),
+          same(a.C),
+          same_if_given(a.D),
+          same_if_given(a.z),
+          same_if_given(a.dt_bias),
+          same_if_given(a.initial_state)};
 }
 
 // ---- adapters from the dispatcher's long argument lists ----
@@ -176,10 +183,10 @@ using YAndState = std::tuple<Tensor, Tensor>;
 using YStateAndCheckpoints = std::tuple<Tensor, Tensor, Tensor>;
 using NineTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-#define SSD_PARAMETERS                                                                                             \
-  const Tensor &x, const Tensor &dt, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D,   \
-      const OptionalTensor &z, const OptionalTensor &dt_bias, bool dt_softplus, double dt_low,                     \
-      std::optional<double> dt_high, int64_t chunk, const OptionalTensor &initial_state,                           \
+#define SSD_PARAMETERS                                                                                           \
+  const Tensor &x, const Tensor &dt, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
+      const OptionalTensor &z, const OptionalTensor &dt_bias, bool dt_softplus, double dt_low,                   \
+      std::optional<double> dt_high, int64_t chunk, const OptionalTensor &initial_state,                         \
       const OptionalTensor &positions
 #define SSD_ARGUMENTS x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_low, dt_high, chunk, initial_state, positions
 
@@ -268,16 +275,29 @@ struct SsdFunction : torch::autograd::Function<SsdFunction<kReference>> {
     if (!grad[0].defined() && !grad[1].defined()) return variable_list(14);
     const variable_list s = context->get_saved_variables();
     auto& data = context->saved_data;
-    const auto [x, dt, A, B, C, D, z, dt_bias, initial_state] = call_backward(
-        kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4], optional_of(s[5]),
-        optional_of(s[6]), optional_of(s[7]), data["dt_softplus"].toBool(), data["dt_low"].toDouble(),
-        data["dt_high"].toOptional<double>(), data["chunk"].toInt(), optional_of(s[8]), optional_of(s[9]), optional_of(s[10]));
+    const auto [x, dt, A, B, C, D, z, dt_bias, initial_state] =
+        call_backward(kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4],
+                      optional_of(s[5]), optional_of(s[6]), optional_of(s[7]), data["dt_softplus"].toBool(),
+                      data["dt_low"].toDouble(), data["dt_high"].toOptional<double>(), data["chunk"].toInt(),
+                      optional_of(s[8]), optional_of(s[9]), optional_of(s[10]));
     const auto if_given = [](const Tensor& input, const Tensor& gradient) {
       return input.defined() ? gradient : Tensor();
     };
     const Tensor none;
-    return {x,    dt,   A,    B,    C,    if_given(s[5], D), if_given(s[6], z), if_given(s[7], dt_bias),
-            none, none, none, none, if_given(s[8], initial_state), none};
+    return {x,
+            dt,
+            A,
+            B,
+            C,
+            if_given(s[5], D),
+            if_given(s[6], z),
+            if_given(s[7], dt_bias),
+            none,
+            none,
+            none,
+            none,
+            if_given(s[8], initial_state),
+            none};
   }
 };
 
@@ -286,10 +306,10 @@ bool needs_gradient(const OptionalTensor& t) { return t.has_value() && needs_gra
 
 template <bool kReference>
 YAndState scan_autograd(SSD_PARAMETERS) {
-  const bool needed = at::GradMode::is_enabled() &&
-                      (needs_gradient(x) || needs_gradient(dt) || needs_gradient(A) || needs_gradient(B) ||
-                       needs_gradient(C) || needs_gradient(D) || needs_gradient(z) || needs_gradient(dt_bias) ||
-                       needs_gradient(initial_state));
+  const bool needed =
+      at::GradMode::is_enabled() &&
+      (needs_gradient(x) || needs_gradient(dt) || needs_gradient(A) || needs_gradient(B) || needs_gradient(C) ||
+       needs_gradient(D) || needs_gradient(z) || needs_gradient(dt_bias) || needs_gradient(initial_state));
   if (!needed) {
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_scan(kReference, SSD_ARGUMENTS);
@@ -338,9 +358,9 @@ YStateAndCheckpoints kept_autograd(SSD_PARAMETERS) {
   return {out[0], out[1], out[2]};
 }
 
-#define SSD_SCHEMA                                                                                            \
-  "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? dt_bias=None, " \
-  "bool dt_softplus=False, float dt_low=0.0, float? dt_high=None, int chunk=256, Tensor? initial_state=None, "   \
+#define SSD_SCHEMA                                                                                             \
+  "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? dt_bias=None, "  \
+  "bool dt_softplus=False, float dt_low=0.0, float? dt_high=None, int chunk=256, Tensor? initial_state=None, " \
   "Tensor? positions=None"
 #define BACKWARD_SCHEMA                                                                                     \
   "(Tensor? grad_y, Tensor? grad_last_state, " SSD_SCHEMA                                                   \
@@ -397,6 +417,18 @@ namespace hippodrome {
 
 std::tuple<at::Tensor, at::Tensor> ssd(const SsdArguments& arguments) {
   return ssd_kernel::call_with(false, arguments);
+}
+
+at::Tensor ssd_in_place(const SsdArguments& arguments, const at::Tensor& state) {
+  ssd_kernel::Arguments a = arguments;
+  a.initial_state = state;
+  ssd_kernel::check_arguments(a);
+  TORCH_CHECK(!at::GradMode::is_enabled() && state.is_contiguous() && a.x.is_cpu() &&
+                  state.scalar_type() == ssd_kernel::working_dtype(a.x.scalar_type()),
+              "ssd_in_place: needs a contiguous state in the working dtype, tensors on the CPU and no gradients");
+  return (a.x.scalar_type() == at::kDouble ? ssd_kernel::forward_cpu_as<double>(a, false, false, state)
+                                           : ssd_kernel::forward_cpu_as<float>(a, false, false, state))
+      .y;
 }
 
 std::tuple<at::Tensor, at::Tensor> ssd_reference(const SsdArguments& arguments) {

@@ -1,8 +1,8 @@
 // State-space duality (SSD, the recurrence of Mamba-2): parameters and equations. No LibTorch here.
 //
-// Source: Dao and Gu, "Transformers are SSMs: Generalized Models and Efficient Algorithms Through Structured State Space
-// Duality" (arXiv 2405.21060), section 6 and listing 1. Per batch row, head h (of group g = h / (H / G)) and time t, with
-// a state h_t [P, N]:
+// Source: Dao and Gu, "Transformers are SSMs: Generalized Models and Efficient Algorithms Through Structured State
+// Space Duality" (arXiv 2405.21060), section 6 and listing 1. Per batch row, head h (of group g = h / (H / G)) and time
+// t, with a state h_t [P, N]:
 //
 //   dt_t = clamp(softplus(dt_raw_t + dt_bias), low, high)     (softplus optional; the identity above 20)
 //   h_t  = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T               (A a scalar per head, negative)
@@ -13,18 +13,20 @@
 //   y_i = sum_{j<=i} (C_i . B_j) exp(s_i - s_j) dt_j x_j + exp(s_i) h_0 C_i
 //   h_Q = exp(s_Q) h_0 + sum_j exp(s_Q - s_j) dt_j x_j B_j^T
 //
-// which are matrix products. The sums of dt are kept to twice the working precision, so that their differences are exact to
-// it however far the state decays; entries above the diagonal, which may overflow, are masked, not multiplied by zero.
+// which are matrix products. The sums of dt are kept to twice the working precision, so that their differences are
+// exact to it however far the state decays; entries above the diagonal, which may overflow, are masked, not multiplied
+// by zero.
 //
-// Backward, with dy the gradient before the gate, M_ij = (C_i . B_j) exp(s_i - s_j), X_j = dt_j x_j, g the gradient of h_Q:
+// Backward, with dy the gradient before the gate, M_ij = (C_i . B_j) exp(s_i - s_j), X_j = dt_j x_j, g the gradient of
+// h_Q:
 //
 //   dX_j = sum_{i>=j} M_ij dy_i + exp(s_Q - s_j) g B_j        dS_ij = exp(s_i - s_j) (dy_i . X_j)
 //   dC_i = sum_j dS_ij B_j + exp(s_i) h_0^T dy_i              dB_j  = sum_i dS_ij C_i + exp(s_Q - s_j) g^T X_j
 //   dh_0 = exp(s_Q) g + sum_i exp(s_i) dy_i C_i^T             dx = dt dX + D dy      ddt = x . dX + A da
 //
-// where da_t sums the gradients of s_i over i >= t: each entry of S o dS strictly below the diagonal adds to s_i and takes
-// from s_j, as do the two terms with exp(s_i) and exp(s_Q - s_j). dA weighs the same entries by the time between j and i,
-// the sum of dt: a sum of da dt would cancel.
+// where da_t sums the gradients of s_i over i >= t: each entry of S o dS strictly below the diagonal adds to s_i and
+// takes from s_j, as do the two terms with exp(s_i) and exp(s_Q - s_j). dA weighs the same entries by the time between
+// j and i, the sum of dt: a sum of da dt would cancel.
 //
 // positions [B, L]: -1 is padding (output 0, state kept, gradients 0), 0 starts a sequence (state zeroed first), other
 // values continue. Null: every row is one run continuing from the initial state.
@@ -39,8 +41,8 @@ namespace hippodrome::ssd_kernel {
 inline constexpr int64_t kMaxStates = 1024;
 inline constexpr int64_t kMaxHeadSize = 1024;
 
-// Steps of a matrix product. The work inside a tile grows with its length, that on the state does not: 64 steps add a tenth
-// to the latter at N = 128, P = 64, and their matrices stay in a 512 KiB level-2 cache.
+// Steps of a matrix product. The work inside a tile grows with its length, that on the state does not: 64 steps add a
+// tenth to the latter at N = 128, P = 64, and their matrices stay in a 512 KiB level-2 cache.
 inline constexpr int64_t kTile = 64;
 
 // Heads of a group that share a work item, and with it the products of C and B.
@@ -64,7 +66,7 @@ struct Params {
   int64_t heads = 0;
   int64_t head_size = 0;  // P
   int64_t groups = 1;
-  int64_t states = 0;  // N
+  int64_t states = 0;   // N
   int64_t chunk = 256;  // steps between two states kept for backward
   bool dt_softplus = false;
   double dt_low = 0.0;
@@ -98,7 +100,8 @@ struct Gradients {
   T* initial_state = nullptr;  // [B, H, P, N] or null
 
   // The reference writes the sums: B and C [B, L, G, N], A, D and dt_bias [H] (null where absent).
-  // The fused kernel writes partial sums, to be added in order: B and C [B, G, head blocks, L, N], A, D and dt_bias [B, H].
+  // The fused kernel writes partial sums, to be added in order: B and C [B, G, head blocks, L, N], A, D and dt_bias [B,
+  // H].
   T* B = nullptr;
   T* C = nullptr;
   T* A = nullptr;
@@ -109,8 +112,8 @@ struct Gradients {
 inline int64_t chunks(int64_t length, int64_t chunk) { return (length + chunk - 1) / chunk; }
 inline int64_t head_blocks(int64_t heads, int64_t groups) { return (heads / groups + kHeadBlock - 1) / kHeadBlock; }
 
-// Independent work items of a pass: (batch row, group, block of heads). Any partition of them over threads gives the same
-// bits.
+// Independent work items of a pass: (batch row, group, block of heads). Any partition of them over threads gives the
+// same bits.
 template <class T>
 int64_t work_items(const Params<T>& p) {
   return p.batch * p.groups * head_blocks(p.heads, p.groups);

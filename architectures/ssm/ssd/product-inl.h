@@ -82,21 +82,20 @@ HWY_INLINE void product_block(int64_t inner, const Left<T>& left, const Right<T>
 }
 
 template <int kV, class T>
-void product_columns(int64_t rows, int64_t inner, Left<T> left, const Right<T>& right, T scale, T* to,
-                     int64_t to_row) {
+void product_columns(int64_t rows, int64_t inner, Left<T> left, const Right<T>& right, T scale, T* to, int64_t to_row) {
   int64_t r = 0;
   for (; r + kRows <= rows; r += kRows) {
     product_block<kRows, kV>(inner, Left<T>{left.data + r * left.row, left.row, left.column}, right, scale,
                              to + r * to_row, to_row);
   }
   for (; r < rows; ++r) {
-    product_block<1, kV>(inner, Left<T>{left.data + r * left.row, left.row, left.column}, right, scale,
-                         to + r * to_row, to_row);
+    product_block<1, kV>(inner, Left<T>{left.data + r * left.row, left.row, left.column}, right, scale, to + r * to_row,
+                         to_row);
   }
 }
 
-// to [rows, columns] = scale to + left [rows, inner] right [inner, columns]. Columns are rounded up to whole vectors, of
-// which `right` and `to` must have as many. With scale 0 `to` is not read.
+// to [rows, columns] = scale to + left [rows, inner] right [inner, columns]. Columns are rounded up to whole vectors,
+// of which `right` and `to` must have as many. With scale 0 `to` is not read.
 template <class T>
 void product(int64_t rows, int64_t columns, int64_t inner, Left<T> left, Right<T> right, T scale, T* to,
              int64_t to_row) {

@@ -1,6 +1,6 @@
-// Plain loops for SSD: the oracle of the tests and the kernel = "reference" path. Works on any scalar that has + - * / and
-// comparisons, conversion from double, and exp and log1p found by argument-dependent lookup, so that a counting scalar
-// counts the operations. Equations: op.h.
+// Plain loops for SSD: the oracle of the tests and the kernel = "reference" path. Works on any scalar that has + - * /
+// and comparisons, conversion from double, and exp and log1p found by argument-dependent lookup, so that a counting
+// scalar counts the operations. Equations: op.h.
 #pragma once
 
 #include <cmath>

@@ -9,9 +9,9 @@
 
 namespace hippodrome {
 
-// Arguments of SSD. Floating tensors may be float32, float64, bfloat16 or float16, with any strides; the fast layout has
-// the axes behind L contiguous, as slices of a [B, L, ...] tensor have. Work is done in float64 when x is float64, else in
-// float32.
+// Arguments of SSD. Floating tensors may be float32, float64, bfloat16 or float16, with any strides; the fast layout
+// has the axes behind L contiguous, as slices of a [B, L, ...] tensor have. Work is done in float64 when x is float64,
+// else in float32.
 struct SsdArguments {
   at::Tensor x;                       // [B, L, H, P]; P <= 1024
   at::Tensor dt;                      // [B, L, H]
@@ -32,6 +32,10 @@ struct SsdArguments {
 // Returns y [B, L, H, P] in x's dtype (contiguous) and the last state [B, H, P, N] in the working dtype. Differentiable
 // once, in every floating argument. Wrong shapes raise c10::Error.
 std::tuple<at::Tensor, at::Tensor> ssd(const SsdArguments& arguments);
+
+// For inference: reads `state` [B, H, P, N] in the place of arguments.initial_state and leaves the last state in it,
+// without the copy that costs as much as a token's step. Contiguous, in the working dtype, on the CPU, no gradients.
+at::Tensor ssd_in_place(const SsdArguments& arguments, const at::Tensor& state);
 
 // The same by plain loops, forward and backward: slow, the oracle.
 std::tuple<at::Tensor, at::Tensor> ssd_reference(const SsdArguments& arguments);

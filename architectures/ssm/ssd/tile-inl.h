@@ -66,10 +66,10 @@ struct Steps {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t count = 0;
-  int64_t carried = 0;    // leading steps that continue the state before the tile
-  int64_t time[kTile];    // of step i
-  int64_t start[kTile];   // step of the tile at which the sequence of step i starts, 0 if before the tile
-  bool padding[kTile];    // by time - begin, not by i
+  int64_t carried = 0;   // leading steps that continue the state before the tile
+  int64_t time[kTile];   // of step i
+  int64_t start[kTile];  // step of the tile at which the sequence of step i starts, 0 if before the tile
+  bool padding[kTile];   // by time - begin, not by i
 
   template <class T>
   void find(const Params<T>& p, int64_t batch, int64_t tile_begin, int64_t tile_end) {
@@ -220,8 +220,7 @@ struct Decays {
       decay = inside <= 0 ? hn::Zero(d) : hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(inside)), decay);
     }
     if (before > 0) {
-      decay = before >= kLanes<T> ? hn::Zero(d)
-                                  : hn::IfThenZeroElse(hn::FirstN(d, static_cast<size_t>(before)), decay);
+      decay = before >= kLanes<T> ? hn::Zero(d) : hn::IfThenZeroElse(hn::FirstN(d, static_cast<size_t>(before)), decay);
     }
     return decay;
   }

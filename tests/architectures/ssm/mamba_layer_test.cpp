@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <complex>
+#include <numbers>
 #include <vector>
 
 #include "tests/architectures/made_layer.h"
@@ -113,6 +115,69 @@ TEST(MambaLayer, GroupsAndInnerNormsEqualTheEquations) {
       EXPECT_LT(farthest(y, step_by_step(layer, x, 3, 4, 2, groups)), 1e-11) << kernel << " " << groups << " " << norms;
     }
   }
+}
+
+// Two steps of the layer with complex states and zero-order hold: the recurrence in std::complex on the layer's own
+// projections.
+TEST(MambaLayer, ComplexStatesAndZeroOrderHoldEqualTheEquations) {
+  using Complex = std::complex<double>;
+  for (const char* kernel : {"fused", "reference"}) {
+    for (const bool hold : {false, true}) {
+      Mamba::Config config = small(kernel);
+      config.complex = true;
+      config.discretisation = hold ? "zoh" : "euler";
+      Made<Mamba> layer(config, site_of(20), at::kDouble, 0.5);
+      const int64_t N = 3, K = 4, R = 2, d = 40;
+      const Tensor x = drawn({1, 6, 20}, 1);
+      const Tensor y = layer->forward(x, Context::plain(1, 6, 0, x.device()), nullptr);
+      std::vector<double> window(d * K, 0.0);
+      std::vector<Complex> h(d * N, 0.0);
+      for (int64_t t = 0; t < 6; ++t) {
+        const Tensor token = x[0][t].contiguous();
+        const double* u = token.const_data_ptr<double>();
+        const std::vector<double> xz = product(layer.value("in_proj.weight"), std::vector<double>(u, u + 20));
+        std::vector<double> convolved(d), gated(d);
+        for (int64_t c = 0; c < d; ++c) {
+          double sum = layer.value("conv1d.bias")[c].item().toDouble();
+          for (int64_t j = 0; j < K; ++j) {
+            double& tap = window[c * K + j];
+            tap = j + 1 < K ? window[c * K + j + 1] : xz[c];
+            sum += tap * layer.value("conv1d.weight")[c][j].item().toDouble();
+          }
+          convolved[c] = silu(sum);
+        }
+        const std::vector<double> s = product(layer.value("x_proj.weight"), convolved);
+        const std::vector<double> delta =
+            product(layer.value("dt_proj.weight"), std::vector<double>(s.begin(), s.begin() + R));
+        for (int64_t c = 0; c < d; ++c) {
+          const double step = softplus(delta[c] + layer.value("dt_proj.bias")[c].item().toDouble());
+          Complex sum = 0.0;
+          for (int64_t n = 0; n < N; ++n) {
+            const Complex A(-std::exp(layer.value("A_log")[c][n].item().toDouble()),
+                            layer.value("A_imaginary")[c][n].item().toDouble());
+            const Complex B(s[R + n], s[R + N + n]), C(s[R + 2 * N + n], s[R + 3 * N + n]), abar = std::exp(step * A);
+            h[c * N + n] = abar * h[c * N + n] + (hold ? (abar - 1.0) / A : Complex(step)) * B * convolved[c];
+            sum += C * h[c * N + n];
+          }
+          gated[c] = (2.0 * sum.real() + layer.value("D")[c].item().toDouble() * convolved[c]) * silu(xz[d + c]);
+        }
+        const std::vector<double> out = product(layer.value("out_proj.weight"), gated);
+        for (int64_t e = 0; e < 20; ++e)
+          EXPECT_NEAR(y[0][t][e].item().toDouble(), out[e], 1e-11) << kernel << hold << t;
+      }
+    }
+  }
+}
+
+TEST(MambaLayer, ComplexStatesStartAsS4DLin) {
+  Mamba::Config config;
+  config.complex = true;
+  Made<Mamba> layer(config, site_of(16));
+  EXPECT_NEAR(layer.value("A_log").exp().max().item().toDouble(), 0.5, 1e-12);
+  EXPECT_NEAR(layer.value("A_imaginary")[7][5].item().toDouble(), 5.0 * std::numbers::pi, 1e-12);
+  EXPECT_EQ(layer.value("x_proj.weight").size(0), 1 + 4 * 16);
+  config.state = 129;
+  EXPECT_EQ(Mamba::check(config, site_of(16)).message(), "state must be at most 128 complex numbers, not 129");
 }
 
 TEST(MambaLayer, RefusesGroupsThatDoNotDivide) {

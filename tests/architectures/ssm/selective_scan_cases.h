@@ -37,7 +37,18 @@ struct Shape {
   int64_t batch = 2, channels = 3, length = 5, states = 4, groups = 1;
 };
 
-enum Option { kPlain = 0, kSkip = 1, kGate = 2, kBias = 4, kSoftplus = 8, kState = 16, kPositions = 32, kAll = 63 };
+enum Option {
+  kPlain = 0,
+  kSkip = 1,
+  kGate = 2,
+  kBias = 4,
+  kSoftplus = 8,
+  kState = 16,
+  kPositions = 32,
+  kAll = 63,
+  kComplex = 64,
+  kHold = 128
+};
 
 // Padding at both ends of the rows and inside, and sequences that start in mid-chunk.
 inline Tensor awkward_positions(int64_t batch, int64_t length) {
@@ -75,6 +86,9 @@ inline Arguments make_arguments(const Shape& s, int options, at::ScalarType dtyp
   if (options & kGate) a.z = transposed({s.batch, s.length, s.channels}, 7, -3.0, 3.0);
   if (options & kBias) a.delta_bias = uniform({s.channels}, 8, 0.0, 0.2);
   a.delta_softplus = softplus;
+  a.complex = options & kComplex;
+  a.zero_order_hold = options & kHold;
+  if (a.complex) a.A.slice(1, s.states / 2).mul_(-3.0);  // imaginary parts of either size
   if (options & kState) a.initial_state = uniform({s.batch, s.channels, s.states}, 9);
   if (options & kPositions) a.positions = awkward_positions(s.batch, s.length);
   for (Tensor* t : {&a.u, &a.delta, &a.A, &a.B, &a.C}) *t = t->to(dtype);

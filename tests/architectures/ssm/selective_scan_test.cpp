@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -16,6 +17,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <limits>
 #include <string>
 #include <vector>
@@ -107,6 +109,63 @@ TEST(SelectiveScan, FusedEqualsReferenceOverOptionsAndGroups) {
   }
 }
 
+TEST(SelectiveScan, ComplexAndZeroOrderHoldEqualReference) {
+  for (const int mode : {kComplex + 0, kHold + 0, kComplex | kHold}) {
+    for (const int options : {kAll | mode, mode, (kAll & ~kPositions) | mode}) {
+      for (const Shape& s :
+           {Shape{2, 6, 1, 4, 2}, Shape{2, 17, 3, 2, 1}, Shape{1, 70, 130, 6, 1}, Shape{2, 6, 65, 8, 2}}) {
+        const Results want = run(make_arguments(s, options), true);
+        expect_close(run(make_arguments(s, options), false), want, 1e-12, 1e-12, describe(s, options));
+        expect_close(run(make_arguments(s, options), false, false), {want.y, want.last_state, {}}, 1e-12, 0.0,
+                     "inference");
+        expect_float_as_good_as_plain(s, options, want);
+      }
+    }
+  }
+}
+
+// One complex state by hand: abar = e^z, z = delta A; y = 2 Re(C h).
+TEST(SelectiveScan, ComplexStateByHand) {
+  Arguments a;
+  a.u = at::tensor({2.0, -1.0}, at::kDouble).view({1, 1, 2});
+  a.delta = at::tensor({0.5, 0.25}, at::kDouble).view({1, 1, 2});
+  a.A = at::tensor({-0.5, 3.0}, at::kDouble).view({1, 2});
+  a.B = at::tensor({1.0, 0.5, -2.0, 1.5}, at::kDouble).view({1, 2, 2});  // real parts over time, then imaginary ones
+  a.C = at::tensor({0.7, 0.2, 0.1, -0.9}, at::kDouble).view({1, 2, 2});
+  a.complex = true;
+  using Complex = std::complex<double>;
+  const Complex A(-0.5, 3.0), B[] = {{1.0, -2.0}, {0.5, 1.5}}, C[] = {{0.7, 0.1}, {0.2, -0.9}};
+  for (const bool hold : {false, true}) {
+    a.zero_order_hold = hold;
+    Complex h = 0.0;
+    for (const bool reference : {false, true}) {
+      const Results r = run(a, reference);
+      h = 0.0;
+      for (int t = 0; t < 2; ++t) {
+        const double delta = t == 0 ? 0.5 : 0.25, u = t == 0 ? 2.0 : -1.0;
+        h = std::exp(delta * A) * h + (hold ? (std::exp(delta * A) - 1.0) / A : Complex(delta)) * B[t] * u;
+        EXPECT_NEAR(r.y[0][0][t].item<double>(), 2.0 * (C[t] * h).real(), 1e-13) << hold << reference << t;
+      }
+      EXPECT_NEAR(r.last_state[0][0][0].item<double>(), h.real(), 1e-13);
+      EXPECT_NEAR(r.last_state[0][0][1].item<double>(), h.imag(), 1e-13);
+    }
+  }
+}
+
+// Zero-order hold of slow states: phi and its derivative by A are differences of nearly equal numbers.
+TEST(SelectiveScan, ZeroOrderHoldOfSlowStates) {
+  for (const int mode : {kHold + 0, kHold | kComplex}) {
+    const Shape s{1, 20, 300, 4, 1};
+    Arguments a = make_arguments(s, kSoftplus | mode);
+    a.A = a.A.mul(1e-3).clone();
+    for (Tensor* t : floating_inputs(a)) *t = t->to(at::kFloat).to(at::kDouble);
+    const Results want = run(a, true);
+    expect_close(run(a, false), want, 1e-12, 1e-11, "slow, double");
+    for (Tensor* t : floating_inputs(a)) *t = t->to(at::kFloat);
+    expect_close(run(a, false), want, 1e-6, 3e-6, "slow, float");
+  }
+}
+
 // More channels than a superblock, twice, so that partial sums of dB and dC are added; every number of states mod 4.
 TEST(SelectiveScan, ManyChannelsAndManyStates) {
   for (const Shape s : {Shape{2, 2 * 150, 90, 7, 2}, Shape{1, 130, 70, 64, 1}, Shape{1, 3, 66, 256, 1},
@@ -154,8 +213,9 @@ double weighted_sum(const Arguments& a) {
 }
 
 TEST(SelectiveScan, ReferenceGradientsEqualDifferences) {
-  for (const int options : {static_cast<int>(kPlain), kAll & ~kPositions, static_cast<int>(kAll)}) {
-    const Shape s{2, 4, 14, 3, 2};
+  for (const int options : {static_cast<int>(kPlain), kAll & ~kPositions, static_cast<int>(kAll), kAll | kComplex,
+                            kAll | kHold, kAll | kComplex | kHold}) {
+    const Shape s{2, 4, 14, 4, 2};
     Arguments a = make_arguments(s, options);
     const variable_list gradients = run(a, true).gradients;
     const std::vector<Tensor*> inputs = floating_inputs(a);
@@ -265,6 +325,21 @@ TEST(SelectiveScan, OnlyPaddingKeepsTheState) {
     EXPECT_EQ(relative_error(r.last_state, *a.initial_state), 0.0);
     EXPECT_EQ(rms(r.y), 0.0);
     EXPECT_EQ(relative_error(r.gradients[8], uniform({2, 5, 3}, 21)), 0.0);
+  }
+}
+
+TEST(SelectiveScan, InPlaceLeavesTheLastStateInTheGivenOne) {
+  for (const int64_t length : {1, 3, 70}) {
+    for (const int options : {kAll + 0, kAll | kComplex}) {
+      Arguments a = make_arguments({2, 19, length, 6, 1}, options, at::kFloat);
+      const Results want = run(a, false, false);
+      const at::NoGradGuard inference;
+      const Tensor state = a.initial_state->clone();
+      a.initial_state.reset();
+      EXPECT_EQ(relative_error(selective_scan_in_place(a, state), want.y), 0.0) << length;
+      EXPECT_EQ(relative_error(state, want.last_state), 0.0) << length;
+      EXPECT_THROW(selective_scan_in_place(a, state.to(at::kDouble)), c10::Error);
+    }
   }
 }
 
@@ -400,6 +475,9 @@ TEST(SelectiveScan, WrongShapesAreNamed) {
   Arguments a = make_arguments({}, kAll);
   a.A = at::zeros({3, 257}, at::kDouble);
   EXPECT_NE(message(a).find("N from 1 to 256"), std::string::npos) << message(a);
+  a = make_arguments({2, 3, 5, 3, 1}, kAll);
+  a.complex = true;
+  EXPECT_NE(message(a).find("N even when it is complex"), std::string::npos) << message(a);
   a = make_arguments({}, kAll);
   a.C = a.C.slice(2, 1);
   EXPECT_NE(message(a).find("B and C must"), std::string::npos) << message(a);
@@ -423,6 +501,10 @@ struct Counted {
   friend Counted operator/(Counted a, Counted b) { return of(a.value / b.value); }
   friend bool operator>(Counted a, Counted b) { return a.value > b.value; }
   friend Counted exp(Counted a) { return of(std::exp(a.value)); }
+  friend Counted expm1(Counted a) { return of(std::expm1(a.value)); }
+  friend Counted sin(Counted a) { return of(std::sin(a.value)); }
+  friend Counted cos(Counted a) { return of(std::cos(a.value)); }
+  friend bool operator<(Counted a, Counted b) { return a.value < b.value; }
   friend Counted log1p(Counted a) { return of(std::log1p(a.value)); }
 };
 

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
@@ -36,7 +37,17 @@ struct Shape {
   int64_t batch = 2, length = 5, heads = 3, head_size = 4, groups = 1, states = 5, chunk = 256;
 };
 
-enum Option { kPlain = 0, kSkip = 1, kGate = 2, kBias = 4, kSoftplus = 8, kState = 16, kPositions = 32, kLimits = 64, kAll = 127 };
+enum Option {
+  kPlain = 0,
+  kSkip = 1,
+  kGate = 2,
+  kBias = 4,
+  kSoftplus = 8,
+  kState = 16,
+  kPositions = 32,
+  kLimits = 64,
+  kAll = 127
+};
 
 Arguments make_arguments(const Shape& s, int options, at::ScalarType dtype = at::kDouble) {
   Arguments a;
@@ -84,9 +95,9 @@ Results run(Arguments a, bool reference, bool gradients = true) {
   const auto [y, last_state] = reference ? ssd_reference(a) : ssd(a);
   Results r{y.detach(), last_state.detach(), {}};
   if (!gradients) return r;
-  r.gradients = torch::autograd::grad({y, last_state}, inputs,
-                                      {uniform(y.sizes(), 20).to(y.scalar_type()),
-                                       uniform(last_state.sizes(), 21).to(last_state.scalar_type())});
+  r.gradients = torch::autograd::grad(
+      {y, last_state}, inputs,
+      {uniform(y.sizes(), 20).to(y.scalar_type()), uniform(last_state.sizes(), 21).to(last_state.scalar_type())});
   return r;
 }
 
@@ -170,8 +181,9 @@ TEST(Ssd, FusedEqualsReferenceOverOptionsAndGroups) {
 
 // More heads in a group than a work item takes, heads and states of more than one vector, chunks shorter than a tile.
 TEST(Ssd, ManyHeadsAndManyStates) {
-  for (const Shape& s : {Shape{1, 90, 12, 8, 2, 9, 256}, Shape{1, 70, 9, 64, 1, 33, 64}, Shape{2, 66, 2, 40, 1, 130, 17},
-                         Shape{1, 3, 2, 70, 2, 20, 256}, Shape{1, 300, 1, 17, 1, 18, 128}}) {
+  for (const Shape& s :
+       {Shape{1, 90, 12, 8, 2, 9, 256}, Shape{1, 70, 9, 64, 1, 33, 64}, Shape{2, 66, 2, 40, 1, 130, 17},
+        Shape{1, 3, 2, 70, 2, 20, 256}, Shape{1, 300, 1, 17, 1, 18, 128}}) {
     expect_fused_equals_reference(s, kAll);
   }
 }
@@ -179,7 +191,8 @@ TEST(Ssd, ManyHeadsAndManyStates) {
 TEST(Ssd, EveryInstructionSet) {
   selective_scan_test::for_each_instruction_set([] {
     SCOPED_TRACE(ssd_kernel::instruction_set());
-    for (const Shape& s : {Shape{2, 70, 6, 7, 2, 9, 256}, Shape{1, 130, 2, 33, 1, 18, 64}, Shape{2, 1, 3, 18, 1, 20, 256}}) {
+    for (const Shape& s :
+         {Shape{2, 70, 6, 7, 2, 9, 256}, Shape{1, 130, 2, 33, 1, 18, 64}, Shape{2, 1, 3, 18, 1, 20, 256}}) {
       expect_fused_equals_reference(s, kAll);
     }
   });
@@ -200,8 +213,8 @@ TEST(Ssd, ChunkChangesNoResult) {
   expect_close(run(odd, false), exact, 1e-13, 1e-12, "chunk 37");
 }
 
-// Fast decay over a long tile: sums of dt A of some hundreds, where their differences lose digits unless they are kept to
-// twice the precision, and where exp above the diagonal overflows.
+// Fast decay over a long tile: sums of dt A of some hundreds, where their differences lose digits unless they are kept
+// to twice the precision, and where exp above the diagonal overflows.
 TEST(Ssd, FastDecayStaysExact) {
   const Shape s{1, 256, 4, 16, 1, 16, 256};
   Arguments a = make_arguments(s, kSkip | kState);
@@ -252,7 +265,8 @@ TEST(Ssd, ReferenceGradientsEqualDifferences) {
         x[k] = kept;
         differences.mutable_data_ptr<double>()[k] = (above - below) / (2 * step);
       }
-      EXPECT_LE((gradients[i] - differences).abs().max().item<double>(), 1e-7) << "options " << options << ", input " << i;
+      EXPECT_LE((gradients[i] - differences).abs().max().item<double>(), 1e-7)
+          << "options " << options << ", input " << i;
     }
   }
 }
@@ -281,7 +295,8 @@ TEST(Ssd, AnySplitWithCarriedStateEqualsTheWhole) {
     second.initial_state = h1;
     const auto [y2, h2] = ssd(second);
     const Tensor y = at::cat({y1, y2}, 1);
-    Results got{y.detach(), h2.detach(), torch::autograd::grad({y, h2}, inputs, {uniform(y.sizes(), 20), uniform(h2.sizes(), 21)})};
+    Results got{y.detach(), h2.detach(),
+                torch::autograd::grad({y, h2}, inputs, {uniform(y.sizes(), 20), uniform(h2.sizes(), 21)})};
     expect_close(got, want, 1e-13, 1e-12, "cut at " + std::to_string(cut));
   }
 }
@@ -298,6 +313,19 @@ TEST(Ssd, OnlyPaddingKeepsTheState) {
       EXPECT_EQ(relative_error(r.gradients[8], uniform({2, 3, 4, 5}, 21)), 0.0);
       EXPECT_EQ(relative_error(run(a, reference, false).last_state, *a.initial_state), 0.0);
     }
+  }
+}
+
+TEST(Ssd, InPlaceLeavesTheLastStateInTheGivenOne) {
+  for (const int64_t length : {1, 3, 70}) {
+    Arguments a = make_arguments({2, length, 3, 6, 1, 20, 256}, kAll, at::kFloat);
+    const Results want = run(a, false, false);
+    const at::NoGradGuard inference;
+    const Tensor state = a.initial_state->clone();
+    a.initial_state.reset();
+    EXPECT_EQ(relative_error(ssd_in_place(a, state), want.y), 0.0) << length;
+    EXPECT_EQ(relative_error(state, want.last_state), 0.0) << length;
+    EXPECT_THROW(ssd_in_place(a, state.to(at::kDouble)), c10::Error);
   }
 }
 

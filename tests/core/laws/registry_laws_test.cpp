@@ -47,6 +47,7 @@ std::vector<Case> combinations() {
       with("attention", {{"kv_heads", integer(2)}, {"kernel", text("reference")}}),
       with("attention", {{"heads", integer(1)}, {"head_size", integer(6)}, {"rope_layout", text("interleaved")}}),
       with("mamba", {{"groups", integer(2)}, {"inner_norms", ConfigValue(true)}}),
+      with("mamba", {{"complex", ConfigValue(true)}, {"discretisation", text("zoh")}, {"groups", integer(2)}, {"inner_norms", ConfigValue(true)}}),
       with("mamba2", {{"groups", integer(2)}, {"head_size", integer(4)}, {"state", integer(5)}, {"chunk", integer(16)}}),
       with("mamba2", {{"groups", integer(2)}, {"head_size", integer(4)}, {"norm_before_gate", ConfigValue(true)}}),
       with("mlp", {{"activation", text("swiglu")}, {"bias", ConfigValue(false)}}, 12),
