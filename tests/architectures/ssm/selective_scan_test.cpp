@@ -162,7 +162,7 @@ TEST(SelectiveScan, ZeroOrderHoldOfSlowStates) {
     const Results want = run(a, true);
     expect_close(run(a, false), want, 1e-12, 1e-11, "slow, double");
     for (Tensor* t : floating_inputs(a)) *t = t->to(at::kFloat);
-    expect_close(run(a, false), want, 1e-6, 3e-6, "slow, float");
+    expect_close(run(a, false), want, 2e-6, 3e-6, "slow, float");
   }
 }
 
@@ -233,7 +233,8 @@ TEST(SelectiveScan, ReferenceGradientsEqualDifferences) {
         x[k] = kept;
         differences.mutable_data_ptr<double>()[k] = (above - below) / (2 * step);
       }
-      EXPECT_LE((gradient - differences).abs().max().item<double>(), 1e-8) << "options " << options << ", input " << i;
+      EXPECT_LE((gradient - differences).abs().max().item<double>(), options & kComplex ? 1e-6 : 1e-8)
+          << "options " << options << ", input " << i;
     }
   }
 }
