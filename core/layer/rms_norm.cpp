@@ -2,12 +2,14 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
+#include <utility>
 
 namespace hippodrome {
 namespace {
@@ -65,18 +67,24 @@ void rms_norm_backward_rows(const T* x, const T* weight, const T* scale, const T
   }
 }
 
+// y, and the factor of each row that backward takes up again.
+std::pair<Tensor, Tensor> rms_norm_values(const Tensor& x, const Tensor& weight, double epsilon) {
+  const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+  Tensor y = at::empty_like(x), scale = at::empty({rows}, x.options());
+  AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm", [&] {
+    at::parallel_for(0, rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      rms_norm_rows(x.const_data_ptr<scalar_t>(), weight.const_data_ptr<scalar_t>(), y.mutable_data_ptr<scalar_t>(),
+                    scale.mutable_data_ptr<scalar_t>(), begin, end, width, epsilon);
+    });
+  });
+  return {y, scale};
+}
+
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x_in, const Tensor& weight,
                         double epsilon) {
     const Tensor x = x_in.contiguous();
-    const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
-    Tensor y = at::empty_like(x), scale = at::empty({rows}, x.options());
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm", [&] {
-      at::parallel_for(0, rows, kRowGrain, [&](int64_t begin, int64_t end) {
-        rms_norm_rows(x.const_data_ptr<scalar_t>(), weight.const_data_ptr<scalar_t>(), y.mutable_data_ptr<scalar_t>(),
-                      scale.mutable_data_ptr<scalar_t>(), begin, end, width, epsilon);
-      });
-    });
+    const auto [y, scale] = rms_norm_values(x, weight, epsilon);
     context->save_for_backward({x, weight, scale});
     return y;
   }
@@ -112,6 +120,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   if (!x.device().is_cpu()) {
     return x.mul(x.square().mean({-1}, /*keepdim=*/true).add(epsilon).rsqrt()).mul(weight);
   }
+  // A graph costs more than a single token's norm.
+  if (!at::GradMode::is_enabled()) return rms_norm_values(x.contiguous(), weight, epsilon).first;
   return RmsNormFunction::apply(x, weight, epsilon);
 }
 

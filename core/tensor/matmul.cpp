@@ -143,6 +143,7 @@ MatrixLibrary matrix_library() { return library_of_process; }
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const OptionalTensor optional_bias = bias.defined() ? OptionalTensor(bias) : std::nullopt;
   if (suits_onednn(x)) {
+    if (!at::GradMode::is_enabled()) return onednn_linear(x, weight, optional_bias);
     return OneDnnLinear::apply(x, weight, optional_bias);
   }
   return at::linear(x, weight, optional_bias);

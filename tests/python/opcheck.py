@@ -190,6 +190,22 @@ def ssd(inputs, batch, heads, length, options, head_size=3, states=5, groups=1):
     return args, kwargs
 
 
+def causal_attention(inputs, batch, channels, length, options, shared=1):
+    heads = 2 * shared
+    size = channels // 2
+    args = (
+        inputs.normal(batch, heads, length, size),
+        inputs.normal(batch, 2, length + 3, size),
+        inputs.normal(batch, 2, length + 3, size),
+    )
+    kwargs = {}
+    if options:
+        kwargs["scale"] = 0.3
+        kwargs["window"] = 20
+        kwargs["positions"] = inputs.positions(batch, length + 3)
+    return args, kwargs
+
+
 CASES = {
     "selective_scan": {
         "selective_scan": selective_scan,
@@ -206,6 +222,10 @@ CASES = {
     "gru_scan": {"gru_scan": gru_scan},
     "diagonal_scan": {"diagonal_scan": diagonal_scan},
     "causal_fir": {"causal_fir": causal_fir},
+    "causal_attention": {
+        "causal_attention": causal_attention,
+        "grouped": functools.partial(causal_attention, shared=2),
+    },
 }
 SIZES = [(2, 18, 70), (3, 6, 1)]  # B, D, L
 

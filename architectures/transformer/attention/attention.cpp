@@ -1,15 +1,17 @@
 #include "architectures/transformer/attention/attention.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "architectures/transformer/attention/rotary.h"
+#include "architectures/transformer/causal_attention/causal_attention.h"
 
 namespace hippodrome {
 namespace attention_detail {
@@ -23,6 +25,11 @@ int64_t head_size(const Attention::Config& config, const Site& site) {
   return size + size % 2;
 }
 
+RotaryScaling scaling(const Attention::Config& config) {
+  return {config.rope_scaling, config.rope_factor, config.rope_low_frequency_factor, config.rope_high_frequency_factor,
+          static_cast<double>(config.rope_original_length)};
+}
+
 Linear::Options options(const Attention::Config& config, bool bias, double deviation) {
   Linear::Options options{.bias = bias};
   if (config.init == "gpt2") {
@@ -31,6 +38,10 @@ Linear::Options options(const Attention::Config& config, bool bias, double devia
   }
   return options;
 }
+
+// Queries that share one mask where a mask is needed: large enough for full speed, small enough that the mask of a long
+// prompt stays small.
+constexpr int64_t kQueryBlock = 256;
 
 // The entry that is there only once padding or packing was met: without them a row's keys are all its own.
 constexpr char kPositions[] = "positions";
@@ -57,10 +68,20 @@ void Attention::Config::bind(Fields& fields) {
   fields.choice("positions", positions, {"rope", "none"}, "rotary embedding of queries and keys, or nothing here");
   fields.number("rope_base", rope_base, {1.0, 1e12}, "base of the rotary frequencies");
   fields.choice("rope_layout", rope_layout, {"half", "interleaved"}, "pairs (i, i + hd/2) or (2i, 2i + 1)");
+  fields.choice("rope_scaling", rope_scaling, {"none", "linear", "llama3"}, "of the frequencies, for longer contexts");
+  fields.number("rope_factor", rope_factor, {1.0, 1e6}, "what scaled frequencies are divided by");
+  fields.number("rope_low_frequency_factor", rope_low_frequency_factor, {0.0, 1e6},
+                "llama3: waves that fit fewer times into the original length are divided");
+  fields.number("rope_high_frequency_factor", rope_high_frequency_factor, {0.0, 1e6},
+                "llama3: waves that fit more times into the original length stay");
+  fields.integer("rope_original_length", rope_original_length, {1, int64_t{1} << 40},
+                 "llama3: tokens of the first training's contexts");
+  fields.integer("window", window, {0, int64_t{1} << 40},
+                 "tokens a query sees, its own and those straight before; 0: all before");
   fields.flag("qkv_bias", qkv_bias, "biases of the query, key and value projections");
   fields.flag("output_bias", output_bias, "bias of the output projection");
-  fields.choice("kernel", kernel, {"library", "reference"},
-                "LibTorch's scaled_dot_product_attention, or plain softmax(QKᵀ)V");
+  fields.choice("kernel", kernel, {"fused", "library", "reference"},
+                "blocks with an online softmax (on the CPU), LibTorch's scaled_dot_product_attention, or plain loops");
   fields.choice("init", init, {"default", "gpt2"},
                 "default: U(±1/√fan-in); gpt2: N(0, 0.02), output 0.02/√blocks, biases 0");
 }
@@ -74,6 +95,9 @@ absl::Status Attention::check(const Config& config, const Site& site) {
     return absl::InvalidArgumentError("rotary positions need an even head_size, not " +
                                       std::to_string(config.head_size));
   }
+  if (config.rope_scaling == "llama3" && config.rope_high_frequency_factor <= config.rope_low_frequency_factor) {
+    return absl::InvalidArgumentError("rope_high_frequency_factor must be above rope_low_frequency_factor");
+  }
   return absl::OkStatus();
 }
 
@@ -83,6 +107,7 @@ Attention::Attention(const Config& config, const Site& site)
       heads_(config.heads),
       kv_heads_(attention_detail::kv_heads(config)),
       head_size_(attention_detail::head_size(config, site)),
+      frequencies_(rotary_frequencies(head_size_, config.rope_base, attention_detail::scaling(config))),
       qkv_(site.width, (heads_ + 2 * kv_heads_) * head_size_, attention_detail::options(config, config.qkv_bias, 0.02)),
       out_(heads_ * head_size_, site.output_width,
            attention_detail::options(config, config.output_bias, 0.02 / std::sqrt(static_cast<double>(site.blocks)))) {
@@ -108,11 +133,12 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
   const auto parts = projected.split_with_sizes({(heads_ + kv_heads_) * head_size_, kv_heads_ * head_size_}, -1);
   Tensor qk = parts[0].view({rows, length, heads_ + kv_heads_, head_size_});
   if (config_.positions == "rope") {
-    const Tensor table = rotary_table(context.positions, head_size_, config_.rope_base, x.scalar_type());
+    const Tensor table = rotary_table(context.positions, frequencies_, x.scalar_type());
     qk = rotate(qk, table, config_.rope_layout == "half" ? RotaryLayout::kHalf : RotaryLayout::kInterleaved);
   }
-  const Tensor q = qk.narrow(2, 0, heads_).transpose(1, 2);
-  Tensor k = qk.narrow(2, heads_, kv_heads_).transpose(1, 2);
+  const auto rotated = qk.split_with_sizes({heads_, kv_heads_}, 2);
+  const Tensor q = rotated[0].transpose(1, 2);
+  Tensor k = rotated[1].transpose(1, 2);
   Tensor v = parts[1].view({rows, length, kv_heads_, head_size_}).transpose(1, 2);
   int64_t earlier = 0;
   if (state) {
@@ -121,81 +147,100 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
     k = state->append("k", k);
     v = state->append("v", v);
   }
-  const Scope visible = scope(context, state, length, earlier);
-  Tensor y =
-      config_.kernel == "reference" ? attend_reference(q, k, v, visible, context.observer) : attend(q, k, v, visible);
+  Sight sight{.earlier = earlier, .total = earlier + length, .positions = {}};
+  if (state && state->has(attention_detail::kPositions)) {
+    sight.positions = state->get(attention_detail::kPositions);
+  } else if (context.ragged) {
+    sight.positions = context.positions;
+  }
+  if (context.observer) context.observer->report(name_, "attention_weights", weights(q, k, sight));
+  // The fused kernel is the CPU's; other devices have LibTorch's.
+  Tensor y = config_.kernel == "reference" || (config_.kernel == "fused" && x.device().is_cpu())
+                 ? std::get<0>(causal_attention(q, k, v, std::nullopt, config_.window, sight.op_positions(),
+                                                config_.kernel == "reference"))
+                 : attend(q, k, v, sight);
+  y = y.transpose(1, 2).reshape({rows, length, heads_ * head_size_});
   if (padding.defined()) y = y.masked_fill(padding, 0.0);
   return out_.forward(y);
 }
 
-Attention::Scope Attention::scope(const Context& context, const State* state, int64_t length, int64_t earlier) const {
-  const bool tracked = state && state->has(attention_detail::kPositions);
-  if (!tracked && !context.ragged) {
-    if (length == 1) return {};
-    if (earlier == 0) return {.visible = {}, .triangle = true};
-    // LibTorch's is_causal aligns the triangle to the top left; a continuation needs it at the bottom right.
-    const auto options = context.positions.options().dtype(at::kBool);
-    return {.visible = at::ones({1, 1, length, earlier + length}, options).tril(earlier), .triangle = false};
+Tensor Attention::visible(const Sight& sight, int64_t begin, int64_t end, int64_t first, const Tensor& like) const {
+  const auto options = like.options().dtype(at::kLong);
+  const Tensor query = at::arange(begin, end, options).unsqueeze(-1), key = at::arange(first, end, options);
+  if (!sight.positions.defined()) {
+    const Tensor seen = key.le(query);
+    return (config_.window > 0 ? seen.logical_and(key.gt(query.sub(config_.window))) : seen).view(
+        {1, 1, end - begin, end - first});
   }
-  const Tensor positions = tracked ? state->get(attention_detail::kPositions) : context.positions;  // [B, T]
-  const int64_t total = earlier + length;
-  const Tensor sequence = positions.eq(0).cumsum(1);  // its number in the row
-  const Tensor column = at::arange(total, positions.options());
-  const Tensor query_column = column.narrow(0, earlier, length).unsqueeze(-1);
-  const Tensor same = sequence.narrow(1, earlier, length).unsqueeze(-1).eq(sequence.unsqueeze(1));
-  const Tensor seen = same.logical_and(positions.ge(0).unsqueeze(1)).logical_and(column.le(query_column));
+  const auto queries = [&](const Tensor& t) { return t.slice(1, begin, end).unsqueeze(-1); };
+  const auto keys = [&](const Tensor& t) { return t.slice(1, first, end).unsqueeze(1); };
+  const Tensor sequence = sight.positions.eq(0).cumsum(1);  // its number in the row
+  const Tensor there = sight.positions.ge(0);
+  Tensor seen = queries(sequence).eq(keys(sequence)).logical_and(keys(there)).logical_and(key.le(query));
+  if (config_.window > 0) {
+    const Tensor token = there.cumsum(1);  // padding does not use up the window
+    seen = seen.logical_and(keys(token).gt(queries(token).sub(config_.window)));
+  }
   // A row of the softmax must see something: padding sees itself, and its result is thrown away.
-  return {.visible = seen.logical_or(column.eq(query_column)).unsqueeze(1), .triangle = false};
+  return seen.logical_or(key.eq(query)).unsqueeze(1);
 }
 
-Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v, const Scope& scope) const {
+Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight) const {
+  const int64_t length = q.size(2);
+  const bool windowed = config_.window > 0 && config_.window < sight.total;
+  if (!sight.positions.defined() && !windowed) {
+    if (length == 1) return scaled_dot_product(q, k, v, std::nullopt, false);
+    if (sight.earlier == 0) return scaled_dot_product(q, k, v, std::nullopt, true);
+  }
+  // LibTorch knows no window, and its is_causal aligns the triangle at the top left, where a continuation needs it at the
+  // bottom right: blocks of queries with a mask of their own, over the keys that they may see.
+  std::vector<Tensor> parts;
+  for (int64_t begin = sight.earlier; begin < sight.total; begin += attention_detail::kQueryBlock) {
+    const int64_t end = std::min(begin + attention_detail::kQueryBlock, sight.total);
+    // With padding about, a window's tokens may reach back further than its number.
+    const int64_t first = windowed && !sight.positions.defined() ? std::max<int64_t>(0, begin - config_.window + 1) : 0;
+    parts.push_back(scaled_dot_product(q.slice(2, begin - sight.earlier, end - sight.earlier), k.slice(2, first, end),
+                                       v.slice(2, first, end), visible(sight, begin, end, first, q), false));
+  }
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 2);
+}
+
+Tensor Attention::scaled_dot_product(const Tensor& q, const Tensor& k, const Tensor& v, OptionalTensor mask,
+                                     bool triangle) const {
   const int64_t rows = q.size(0), length = q.size(2), shared = heads_ / kv_heads_;
-  OptionalTensor mask;
-  if (scope.visible.defined()) mask = scope.visible;
-  Tensor y;
-  if (shared == 1) {
-    y = at::scaled_dot_product_attention(q, k, v, mask, 0.0, scope.triangle);
-  } else if (length == 1) {
+  if (shared == 1) return at::scaled_dot_product_attention(q, k, v, mask, 0.0, triangle);
+  if (length == 1) {
     // The heads of a group as queries of one head: no copy of the cache.
     const Tensor grouped = q.reshape({rows, kv_heads_, shared, head_size_});
     if (mask) mask = mask->expand({mask->size(0), 1, shared, k.size(2)});
-    y = at::scaled_dot_product_attention(grouped, k, v, mask).reshape({rows, heads_, 1, head_size_});
-  } else {
-    const auto repeated = [&](const Tensor& t) {
-      return t.unsqueeze(2).expand({rows, kv_heads_, shared, t.size(2), head_size_}).flatten(1, 2);
-    };
-    y = at::scaled_dot_product_attention(q, repeated(k), repeated(v), mask, 0.0, scope.triangle);
+    return at::scaled_dot_product_attention(grouped, k, v, mask).reshape({rows, heads_, 1, head_size_});
   }
-  return y.transpose(1, 2).reshape({rows, length, heads_ * head_size_});
+  const auto repeated = [&](const Tensor& t) {
+    return t.unsqueeze(2).expand({rows, kv_heads_, shared, t.size(2), head_size_}).flatten(1, 2);
+  };
+  return at::scaled_dot_product_attention(q, repeated(k), repeated(v), mask, 0.0, triangle);
 }
 
-Tensor Attention::attend_reference(const Tensor& q, const Tensor& k, const Tensor& v, const Scope& scope,
-                                   Observer* observer) const {
-  const int64_t rows = q.size(0), length = q.size(2), total = k.size(2), shared = heads_ / kv_heads_;
+Tensor Attention::weights(const Tensor& q, const Tensor& k, const Sight& sight) const {
+  const int64_t rows = q.size(0), length = q.size(2), shared = heads_ / kv_heads_;
   const auto wide = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   // The heads of a group share their keys: [B, G, H/G · L, hd] against [B, G, T, hd].
   const Tensor queries = q.to(wide).reshape({rows, kv_heads_, shared * length, head_size_});
-  Tensor scores = at::matmul(queries, k.to(wide).transpose(2, 3)).mul(1.0 / std::sqrt(static_cast<double>(head_size_)));
-  scores = scores.view({rows, heads_, length, total});
-  Tensor visible = scope.visible;
-  if (scope.triangle) visible = at::ones({1, 1, length, total}, q.options().dtype(at::kBool)).tril();
-  if (visible.defined()) {
-    scores = scores.masked_fill(visible.logical_not(), -std::numeric_limits<double>::infinity());
-  }
-  const Tensor weights = scores.softmax(-1);
-  if (observer) observer->report(name_, "attention_weights", weights);
-  const Tensor y = at::matmul(weights.view({rows, kv_heads_, shared * length, total}), v.to(wide));
-  return y.view({rows, heads_, length, head_size_})
-      .transpose(1, 2)
-      .reshape({rows, length, heads_ * head_size_})
-      .to(q.scalar_type());
+  return at::matmul(queries, k.to(wide).transpose(-1, -2))
+      .mul(1.0 / std::sqrt(static_cast<double>(head_size_)))
+      .view({rows, heads_, length, sight.total})
+      .masked_fill(visible(sight, sight.earlier, sight.total, 0, q).logical_not(),
+                   -std::numeric_limits<double>::infinity())
+      .softmax(-1);
 }
 
 Traits Attention::traits() const {
   return {.causal = true,
           .packs = true,
           .state_growth = StateGrowth::kLinear,
-          .kernel_class = config_.kernel == "reference" ? KernelClass::kReference : KernelClass::kLibrary};
+          .kernel_class = config_.kernel == "fused"     ? KernelClass::kFused
+                          : config_.kernel == "library" ? KernelClass::kLibrary
+                                                        : KernelClass::kReference};
 }
 
 Cost Attention::cost(const Workload& workload) const {
@@ -203,9 +248,20 @@ Cost Attention::cost(const Workload& workload) const {
   const int64_t queries = heads_ * head_size_, keys = kv_heads_ * head_size_;
   const auto element = workload.element_size;
   Cost cost;
-  // Two products of every query with every key, masked ones too, as the reference computes them.
+  // Pairs of a query and a key that it sees, of one row and head.
+  double pairs = 0.0;
+  if (config_.window == 0 || config_.window >= total) {
+    pairs = 0.5 * static_cast<double>(workload.length) * static_cast<double>(workload.context + 1 + total);
+  } else {
+    // The first queries see fewer than a window.
+    const int64_t short_ones = std::clamp<int64_t>(config_.window - workload.context, 0, workload.length);
+    pairs = 0.5 * static_cast<double>(short_ones) * static_cast<double>(2 * workload.context + 1 + short_ones) +
+            static_cast<double>(workload.length - short_ones) * static_cast<double>(config_.window);
+  }
+  const double heads = static_cast<double>(workload.rows * heads_), size = static_cast<double>(head_size_);
+  // Score and weighted sum, and four for scale and softmax; division by the sum, and its logarithm.
   cost.flops = qkv_.flops(static_cast<double>(tokens)) + out_.flops(static_cast<double>(tokens)) +
-               4.0 * static_cast<double>(tokens) * static_cast<double>(total * queries);
+               heads * (pairs * (4.0 * size + 4.0) + static_cast<double>(workload.length) * (size + 3.0));
   cost.state_bytes = workload.rows * total * 2 * keys * element;
   const int64_t projections = tokens * (qkv_.in() + 2 * (queries + 2 * keys) + 2 * queries + out_.out());
   cost.bytes_moved = static_cast<double>((parameters_.count() + projections) * element + cost.state_bytes);

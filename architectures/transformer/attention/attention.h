@@ -1,7 +1,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "architectures/transformer/attention/rotary.h"
 #include "core/base/config.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
@@ -19,9 +21,15 @@ class Attention final : public Layer {
     std::string positions = "rope";
     double rope_base = 10000.0;
     std::string rope_layout = "half";
+    std::string rope_scaling = "none";
+    double rope_factor = 8.0;
+    double rope_low_frequency_factor = 1.0;
+    double rope_high_frequency_factor = 4.0;
+    int64_t rope_original_length = 8192;
+    int64_t window = 0;  // W; 0: none
     bool qkv_bias = false;
     bool output_bias = false;
-    std::string kernel = "library";
+    std::string kernel = "fused";
     std::string init = "default";
     void bind(Fields& fields);
   };
@@ -37,21 +45,25 @@ class Attention final : public Layer {
   Cost cost(const Workload& workload) const override;
 
  private:
-  // What a query may see: `visible` [B or 1, 1, L, T] bool where given, else the causal triangle, which is the whole
-  // row for a single token.
-  struct Scope {
-    Tensor visible;
-    bool triangle = false;
+  // What the queries of a call, the last of `total` tokens, may see: the tokens up to their own, of their own sequence
+  // where positions [B, T] hold padding or packing, within the window.
+  struct Sight {
+    int64_t earlier = 0, total = 0;
+    Tensor positions;
+    OptionalTensor op_positions() const { return positions.defined() ? OptionalTensor(positions) : std::nullopt; }
   };
-  Scope scope(const Context& context, const State* state, int64_t length, int64_t earlier) const;
-  // q [B, H, L, hd], k, v [B, G, T, hd] -> [B, L, H hd].
-  Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Scope& scope) const;
-  Tensor attend_reference(const Tensor& q, const Tensor& k, const Tensor& v, const Scope& scope,
-                          Observer* observer) const;
+  // The mask of tokens [begin, end) over keys [first, end), [B or 1, 1, queries, keys] bool.
+  Tensor visible(const Sight& sight, int64_t begin, int64_t end, int64_t first, const Tensor& like) const;
+  // By LibTorch: q [B, H, L, hd], k, v [B, G, T, hd] -> [B, H, L, hd].
+  Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight) const;
+  Tensor scaled_dot_product(const Tensor& q, const Tensor& k, const Tensor& v, OptionalTensor mask, bool triangle) const;
+  // The softmax itself, for those who look: [B, H, L, T].
+  Tensor weights(const Tensor& q, const Tensor& k, const Sight& sight) const;
 
   Config config_;
   std::string name_;
   int64_t heads_, kv_heads_, head_size_;
+  std::vector<double> frequencies_;  // radians per position, [hd / 2]
   Linear qkv_;  // [(H + 2G) hd, D]: queries, keys, values
   Linear out_;  // [E, H hd]
 };

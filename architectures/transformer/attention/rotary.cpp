@@ -3,12 +3,14 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace hippodrome {
 namespace rotary_detail {
@@ -19,6 +21,46 @@ using torch::autograd::variable_list;
 
 // Tokens a task takes at least: some 20 µs of work at eight heads of 64.
 constexpr int64_t kTokenGrain = 32;
+
+// Tokens whose angles are found by turning on from those of the first: cosine and sine are taken once per step and once per
+// block, and a few products give the rest to float64's precision.
+constexpr int64_t kTurns = 64;
+
+// positions [rows, L] -> table [rows, L, 2 half].
+template <class T>
+void fill_table(const Tensor& positions, const std::vector<double>& frequencies, Tensor& table) {
+  const auto half = static_cast<int64_t>(frequencies.size()), length = positions.size(1);
+  const int64_t row_stride = positions.stride(0), stride = positions.stride(1);
+  const auto* at = positions.const_data_ptr<int64_t>();
+  T* out = table.mutable_data_ptr<T>();
+  std::vector<double> turned;  // [turns, 2 half]
+  const auto turns = [&](int64_t count) {
+    for (auto k = static_cast<int64_t>(turned.size()) / (2 * half); k < count; ++k) {
+      for (const double f : frequencies) turned.push_back(std::cos(static_cast<double>(k) * f));
+      for (const double f : frequencies) turned.push_back(std::sin(static_cast<double>(k) * f));
+    }
+    return turned.data();
+  };
+  std::vector<double> anchor(static_cast<size_t>(2 * half));
+  for (int64_t row = 0; row < positions.size(0); ++row) {
+    for (int64_t t = 0; t < length;) {
+      const int64_t first = at[row * row_stride + t * stride];
+      for (int64_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(first) * frequencies[static_cast<size_t>(i)];
+        anchor[static_cast<size_t>(i)] = std::cos(angle);
+        anchor[static_cast<size_t>(half + i)] = std::sin(angle);
+      }
+      for (int64_t k = 0; k < kTurns && t < length && at[row * row_stride + t * stride] == first + k; ++k, ++t) {
+        const double *by = turns(k + 1) + k * 2 * half, *from = anchor.data();
+        T* to = out + (row * length + t) * 2 * half;
+        for (int64_t i = 0; i < half; ++i) {
+          to[i] = static_cast<T>(from[i] * by[i] - from[half + i] * by[half + i]);
+          to[half + i] = static_cast<T>(from[half + i] * by[i] + from[i] * by[half + i]);
+        }
+      }
+    }
+  }
+}
 
 // One pass where LibTorch's operators take seven. `sign` -1 rotates back.
 template <class T, class Wide>
@@ -103,13 +145,34 @@ struct Rotate : torch::autograd::Function<Rotate> {
 }  // namespace
 }  // namespace rotary_detail
 
-Tensor rotary_table(const Tensor& positions, int64_t head_size, double base, at::ScalarType activations) {
+std::vector<double> rotary_frequencies(int64_t head_size, double base, const RotaryScaling& scaling) {
+  std::vector<double> frequencies;
+  for (int64_t i = 0; i < head_size / 2; ++i) {
+    double f = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
+    if (scaling.kind == "linear") {
+      f /= scaling.factor;
+    } else if (scaling.kind == "llama3") {
+      const double waves = scaling.original_length * f / (2.0 * std::numbers::pi);
+      const double kept = std::clamp((waves - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0);
+      f = kept * f + (1.0 - kept) * f / scaling.factor;
+    }
+    frequencies.push_back(f);
+  }
+  return frequencies;
+}
+
+Tensor rotary_table(const Tensor& positions, const std::vector<double>& frequencies, at::ScalarType activations) {
   const Tensor distinct = positions.size(0) > 1 && positions.stride(0) == 0 ? positions.narrow(0, 0, 1) : positions;
-  const auto options = positions.options().dtype(at::kDouble);
-  const Tensor frequencies =
-      at::arange(0, head_size, 2, options).mul(-std::log(base) / static_cast<double>(head_size)).exp();
-  const Tensor angles = distinct.to(at::kDouble).unsqueeze(-1).mul(frequencies);
   const auto dtype = activations == at::kDouble ? at::kDouble : at::kFloat;
+  const auto width = static_cast<int64_t>(2 * frequencies.size());
+  if (positions.device().is_cpu()) {
+    Tensor table = at::empty({distinct.size(0), distinct.size(1), width}, positions.options().dtype(dtype));
+    dtype == at::kDouble ? rotary_detail::fill_table<double>(distinct, frequencies, table)
+                         : rotary_detail::fill_table<float>(distinct, frequencies, table);
+    return table;
+  }
+  const Tensor factors = at::tensor(frequencies, at::kDouble).to(positions.device());
+  const Tensor angles = distinct.to(at::kDouble).unsqueeze(-1).mul(factors);
   return at::cat({angles.cos(), angles.sin()}, -1).to(dtype);
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "architectures/transformer/attention/rotary.h"
@@ -10,7 +11,7 @@
 namespace hippodrome::attention_layer_test {
 namespace {
 
-Attention::Config grouped(const std::string& kernel = "library") {
+Attention::Config grouped(const std::string& kernel = "fused") {
   Attention::Config config;
   config.heads = 4;
   config.kv_heads = 2;
@@ -21,7 +22,7 @@ Attention::Config grouped(const std::string& kernel = "library") {
 
 TEST(Rotary, MatchesKnownValuesInBothLayouts) {
   const Tensor q = at::tensor({1.0, 2.0, 3.0, 4.0}, at::kDouble).view({1, 1, 1, 4});
-  const Tensor table = rotary_table(at::tensor({3}, at::kLong).view({1, 1}), 4, 1e4, at::kDouble);
+  const Tensor table = rotary_table(at::tensor({3}, at::kLong).view({1, 1}), rotary_frequencies(4, 1e4), at::kDouble);
   const Tensor interleaved = at::tensor({-1.27223251, -1.83886499, 2.8786681, 4.08818664}, at::kDouble);
   const Tensor half = at::tensor({-1.41335252, 1.87911807, -2.82885748, 4.05819114}, at::kDouble);
   EXPECT_LT(farthest(rotate(q, table, RotaryLayout::kInterleaved).view(-1), interleaved), 1e-8);
@@ -30,7 +31,7 @@ TEST(Rotary, MatchesKnownValuesInBothLayouts) {
 
 TEST(Rotary, GradientIsTheRotationBack) {
   const Tensor positions = at::arange(5).unsqueeze(0);
-  const Tensor table = rotary_table(positions, 6, 1e4, at::kDouble);
+  const Tensor table = rotary_table(positions, rotary_frequencies(6, 1e4), at::kDouble);
   for (const RotaryLayout layout : {RotaryLayout::kHalf, RotaryLayout::kInterleaved}) {
     const Tensor x = drawn({2, 5, 3, 6}, 1).requires_grad_(), other = drawn({2, 5, 3, 6}, 2);
     const Tensor y = rotate(x, table, layout);
@@ -42,22 +43,60 @@ TEST(Rotary, GradientIsTheRotationBack) {
 
 TEST(Rotary, KeepsItsPrecisionFarOut) {
   const Tensor far = at::tensor({1000003}, at::kLong).view({1, 1});
-  const Tensor table = rotary_table(far, 8, 1e4, at::kFloat);
+  const Tensor table = rotary_table(far, rotary_frequencies(8, 1e4), at::kFloat);
   EXPECT_NEAR(table.view(-1)[0].item().toDouble(), std::cos(1000003.0), 1e-7);
 }
 
-TEST(AttentionLayer, LibraryEqualsReference) {
+// Runs of consecutive positions turn on from their first; whatever the positions, the table holds their cosines and sines.
+TEST(Rotary, TableHoldsCosinesAndSinesOfAnyPositions) {
+  const auto frequencies = rotary_frequencies(6, 1e4);
+  const Tensor run = at::arange(1'000'000, 1'000'150);
+  const Tensor jumps = at::arange(150).mul(37).remainder(101).sub(1);
+  const Tensor positions = at::cat({run.unsqueeze(0), jumps.unsqueeze(0)});
+  const Tensor table = rotary_table(positions, frequencies, at::kDouble);
+  const Tensor angles = positions.to(at::kDouble).unsqueeze(-1).mul(at::tensor(frequencies, at::kDouble));
+  EXPECT_LT(farthest(table, at::cat({angles.cos(), angles.sin()}, -1)), 1e-14);
+  // Rows that share their memory share their table; columns may be strided.
+  EXPECT_EQ(rotary_table(run.expand({3, 150}), frequencies, at::kFloat).size(0), 1);
+  EXPECT_LT(farthest(rotary_table(positions.t().contiguous().t(), frequencies, at::kDouble), table), 1e-15);
+}
+
+TEST(Rotary, FrequenciesMatchKnownValues) {
+  const auto plain = rotary_frequencies(128, 1e4);
+  EXPECT_NEAR(plain[1], 0.86596, 5e-6);
+  EXPECT_NEAR(plain[63], 1.1548e-4, 5e-9);
+  const auto scaled = rotary_frequencies(128, 1e4, {"llama3", 10.0, 1.0, 4.0, 2048.0});
+  for (size_t i = 0; i <= 30; ++i) EXPECT_EQ(scaled[i], plain[i]) << i;
+  EXPECT_NEAR(scaled[30], 1.3335e-2, 5e-7);
+  const std::vector<double> between{1.0730e-2, 7.7785e-3, 5.6009e-3, 3.9991e-3, 2.8248e-3,
+                                    1.9675e-3, 1.3449e-3, 8.9549e-4, 5.7363e-4, 3.4539e-4};
+  for (size_t i = 0; i < between.size(); ++i) EXPECT_NEAR(scaled[31 + i] / between[i], 1.0, 5e-5) << 31 + i;
+  for (size_t i = 41; i < 64; ++i) EXPECT_EQ(scaled[i], plain[i] / 10.0) << i;
+  EXPECT_NEAR(scaled[41], 2.7384e-4, 5e-9);
+  const auto linear = rotary_frequencies(128, 1e4, {"linear", 4.0});
+  for (size_t i = 0; i < 64; ++i) EXPECT_EQ(linear[i], plain[i] / 4.0) << i;
+}
+
+TEST(AttentionLayer, KernelsAgree) {
   for (const int64_t kv_heads : {4, 2, 1}) {
-    for (const char* layout : {"half", "interleaved"}) {
-      Attention::Config config = grouped();
+    for (const int64_t window : {0, 1, 4, 9, 50}) {
+      Attention::Config config = grouped("reference");
       config.kv_heads = kv_heads;
-      config.rope_layout = layout;
-      Made<Attention> library(config, site_of(20));
-      config.kernel = "reference";
+      config.window = window;
+      config.rope_layout = window == 4 ? "half" : "interleaved";
       Made<Attention> reference(config, site_of(20));
       const Tensor x = drawn({2, 9, 20}, 1);
-      const Context context = Context::plain(2, 9, 0, x.device());
-      EXPECT_LT(farthest(library->forward(x, context, nullptr), reference->forward(x, context, nullptr)), 1e-12);
+      const Context plain = Context::plain(2, 9, 0, x.device());
+      // Padding within a sequence does not use up the window.
+      const Context ragged = ragged_context({{0, 1, -1, 2, -1, 3, 4, 5, 6}, {-1, 0, 1, 2, 0, 1, -1, 2, 3}});
+      for (const char* kernel : {"fused", "library"}) {
+        config.kernel = kernel;
+        Made<Attention> layer(config, site_of(20));
+        for (const Context* context : {&plain, &ragged}) {
+          EXPECT_LT(farthest(layer->forward(x, *context, nullptr), reference->forward(x, *context, nullptr)), 1e-12)
+              << kernel << " " << kv_heads << " " << window;
+        }
+      }
     }
   }
 }
@@ -84,8 +123,24 @@ TEST(AttentionLayer, ReferenceIsTheFormula) {
   }
 }
 
+// With a window of W, the last token depends on itself and the W - 1 before it, however many blocks lie between.
+TEST(AttentionLayer, AWindowShowsThatManyTokens) {
+  for (const char* kernel : {"fused", "library", "reference"}) {
+    for (const int64_t window : {1, 5, 300, 700}) {
+      Attention::Config config = grouped(kernel);
+      config.window = window;
+      Made<Attention> layer(config, site_of(8));
+      Tensor x = drawn({1, 600, 8}, 1).requires_grad_();
+      layer->forward(x, Context::plain(1, 600, 0, x.device()), nullptr).select(1, 599).square().sum().backward();
+      const Tensor seen = x.grad().abs().sum(-1).gt(0.0).flatten();
+      EXPECT_EQ(seen.sum().item().toLong(), std::min<int64_t>(window, 600)) << kernel << window;
+      EXPECT_TRUE(seen[599].item().toBool());
+    }
+  }
+}
+
 TEST(AttentionLayer, PiecesWithACacheEqualTheWhole) {
-  for (const char* kernel : {"library", "reference"}) {
+  for (const char* kernel : {"fused", "library", "reference"}) {
     for (const bool gradients : {false, true}) {
       const at::AutoGradMode mode(gradients);
       Made<Attention> layer(grouped(kernel), site_of(20));
@@ -100,7 +155,7 @@ TEST(AttentionLayer, PiecesWithACacheEqualTheWhole) {
 
 // Two sequences with padding before, between and behind them, in a row of 9; the other row holds one of them.
 TEST(AttentionLayer, PackedSequencesDoNotSeeEachOther) {
-  for (const char* kernel : {"library", "reference"}) {
+  for (const char* kernel : {"fused", "library", "reference"}) {
     Made<Attention> layer(grouped(kernel), site_of(20));
     const Tensor a = drawn({1, 3, 20}, 1), b = drawn({1, 3, 20}, 2);
     Tensor x = at::full({2, 9, 20}, std::nan(""), at::kDouble);
@@ -125,6 +180,29 @@ TEST(AttentionLayer, PackedSequencesDoNotSeeEachOther) {
     const Context third = Context::plain(1, 3, 3, x.device());
     EXPECT_LT(farthest(z[0], layer->forward(next.narrow(0, 0, 1), third, &state_b)[0]), 1e-12) << kernel;
     EXPECT_LT(farthest(z[1], layer->forward(next.narrow(0, 1, 1), third, &state_a)[0]), 1e-12) << kernel;
+  }
+}
+
+// Who looks sees the softmax, whatever the kernel.
+TEST(AttentionLayer, ReportsItsWeights) {
+  struct Watcher : Observer {
+    Tensor seen;
+    void report(std::string_view, std::string_view what, const Tensor& value) override {
+      if (what == "attention_weights") seen = value;
+    }
+  };
+  for (const char* kernel : {"fused", "library", "reference"}) {
+    Attention::Config config = grouped(kernel);
+    config.window = 3;
+    Made<Attention> layer(config, site_of(20));
+    const Tensor x = drawn({2, 7, 20}, 1);
+    Context context = Context::plain(2, 7, 0, x.device());
+    Watcher watcher;
+    context.observer = &watcher;
+    layer->forward(x, context, nullptr);
+    ASSERT_EQ(watcher.seen.sizes(), at::IntArrayRef({2, 4, 7, 7}));
+    EXPECT_LT(farthest(watcher.seen.sum(-1), at::full({2, 4, 7}, 1.0, at::kDouble)), 1e-12);
+    EXPECT_EQ(watcher.seen.gt(0.0).sum().item().toLong(), 2 * 4 * (1 + 2 + 5 * 3));
   }
 }
 
@@ -167,6 +245,11 @@ TEST(AttentionLayer, RefusesHeadsThatDoNotDivide) {
   config.kv_heads = 2;
   EXPECT_TRUE(Attention::check(config, site_of(16)).ok());
   config.head_size = 3;
+  EXPECT_FALSE(Attention::check(config, site_of(16)).ok());
+  config.head_size = 4;
+  config.rope_scaling = "llama3";
+  EXPECT_TRUE(Attention::check(config, site_of(16)).ok());
+  config.rope_high_frequency_factor = 1.0;
   EXPECT_FALSE(Attention::check(config, site_of(16)).ok());
 }
 
