@@ -2,9 +2,10 @@
 
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/relu.h>
-#include <ATen/ops/silu.h>
 
 #include <cmath>
+
+#include "architectures/transformer/swiglu/swiglu.h"
 
 namespace hippodrome {
 namespace mlp_detail {
@@ -63,8 +64,7 @@ Tensor Mlp::forward(const Tensor& x, const Context&, State*) {
   if (config_.activation == "relu") return down_.forward(at::relu(h));
   if (config_.activation == "gelu") return down_.forward(at::gelu(h));
   if (config_.activation == "gelu_tanh") return down_.forward(at::gelu(h, "tanh"));
-  const auto gate_and_value = h.chunk(2, -1);
-  return down_.forward(at::silu(gate_and_value[0]).mul(gate_and_value[1]));
+  return down_.forward(swiglu(h));
 }
 
 Traits Mlp::traits() const {
@@ -79,8 +79,8 @@ Cost Mlp::cost(const Workload& workload) const {
   Cost cost;
   cost.flops = up_.flops(tokens) + down_.flops(tokens);
   cost.bytes_moved = (elements + weights) * static_cast<double>(workload.element_size);
-  // x, the hidden layer before and after its activation; for swiglu silu(gate) as well.
-  const int64_t kept = in + wide + hidden + (config_.activation == "swiglu" ? hidden : 0);
+  // x, the hidden layer before and after its activation.
+  const int64_t kept = in + wide + hidden;
   cost.saved_bytes = workload.rows * workload.length * kept * workload.element_size;
   return cost;
 }
