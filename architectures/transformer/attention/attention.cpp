@@ -240,7 +240,8 @@ Traits Attention::traits() const {
           .state_growth = StateGrowth::kLinear,
           .kernel_class = config_.kernel == "fused"     ? KernelClass::kFused
                           : config_.kernel == "library" ? KernelClass::kLibrary
-                                                        : KernelClass::kReference};
+                                                        : KernelClass::kReference,
+          .window = config_.window};
 }
 
 Cost Attention::cost(const Workload& workload) const {
