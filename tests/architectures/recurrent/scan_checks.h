@@ -136,8 +136,6 @@ struct Counted {
   friend Counted operator-(Counted a) { return Counted(-a.value); }
   friend Counted exp(Counted a) { return count(std::exp(a.value)); }
   friend Counted tanh(Counted a) { return count(std::tanh(a.value)); }
-  friend Counted log1p(Counted a) { return count(std::log1p(a.value)); }
-  friend bool operator<(Counted a, Counted b) { return a.value < b.value; }
 
  private:
   static Counted count(double v) {

@@ -9,7 +9,6 @@
 #include <limits>
 
 #include "architectures/transformer/causal_attention/op.h"
-#include "architectures/transformer/causal_attention/reference.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome {
@@ -197,31 +196,6 @@ TEST(CausalAttention, RefusesWhatDoesNotFit) {
   refused([&] { causal_attention(in[0], in[1].to(at::kFloat), in[2].to(at::kFloat)); });       // two dtypes
   refused([&] { causal_attention(in[0], in[1], in[2], std::nullopt, -1); });                   // negative window
   refused([&] { causal_attention(in[0], in[1], in[2], std::nullopt, 0, mixed_positions(1, 4)); });
-}
-
-TEST(CausalAttention, ReferenceCountsItsOperations) {
-  const int64_t heads = 2, queries = 5, keys = 8, size = 3, window = 6;
-  std::vector<Counted> q(heads * queries * size, Counted(1)), k(heads * keys * size, Counted(1)), v = k, y = q,
-                       lse(heads * queries, Counted(0));
-  const SeenTokens row(nullptr, keys, queries, window);
-  const CausalAttentionForward<Counted> p{1,
-                                          heads,
-                                          heads,
-                                          queries,
-                                          keys,
-                                          size,
-                                          Counted(1),
-                                          &row,
-                                          {q.data(), 0, queries * size, size},
-                                          {k.data(), 0, keys * size, size},
-                                          {v.data(), 0, keys * size, size},
-                                          {y.data(), 0, queries * size, size},
-                                          lse.data(),
-                                          nullptr};
-  Counted::operations = 0;
-  causal_attention_forward_reference(p);
-  const int64_t pairs = 4 + 5 + 6 + 6 + 6;
-  EXPECT_EQ(Counted::operations, heads * (pairs * (4 * size + 4) + queries * (size + 3)));
 }
 
 }  // namespace
