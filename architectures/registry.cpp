@@ -1,5 +1,6 @@
 #include "architectures/registry.h"
 
+#include "architectures/mixture/moe/moe.h"
 #include "architectures/presets/presets.h"
 #include "architectures/recurrent/gru/gru.h"
 #include "architectures/recurrent/lstm/lstm.h"
@@ -28,6 +29,7 @@ void register_all(Registry& registry) {
   registry.add(layer_entry<H3>("h3", "ssm", "H3: shift and diagonal state-space models between gates"));
   registry.add(layer_entry<Mamba>("mamba", "ssm", "Mamba-1: causal convolution, selective scan, gate"));
   registry.add(layer_entry<Mamba2>("mamba2", "ssm", "Mamba-2: causal convolution, SSD, gated norm"));
+  registry.add(layer_entry<Moe>("moe", "mixture", "mixture of SwiGLU experts, each token sent to its best few"));
   // new layers go above this line
   register_presets(registry);
 }

@@ -8,6 +8,7 @@ void register_presets(Registry& registry) {
   register_rwkv_presets(registry);
   register_ssm_presets(registry);
   register_h3_presets(registry);
+  register_mixture_presets(registry);
 }
 
 }  // namespace hippodrome

@@ -58,6 +58,8 @@ std::vector<Case> combinations() {
       with("mlp", {{"activation", text("swiglu")}, {"bias", ConfigValue(false)}}, 12),
       with("h3", {{"head_size", integer(4)}, {"state", integer(4)}, {"shift_state", integer(3)}}),
       with("h3", {{"head_size", integer(2)}, {"state", integer(4)}, {"kernel", text("convolution")}}),
+      with("moe", {{"experts", integer(5)}, {"top_k", integer(3)}, {"router", text("jamba")}, {"hidden", integer(7)}}),
+      with("moe", {{"experts", integer(1)}, {"top_k", integer(1)}}),
   };
 }
 
