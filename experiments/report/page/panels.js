@@ -4,9 +4,9 @@
 const PANEL = {
   height: 300,
   left: 78,
-  right: 14,
+  right: 84,  // for the names at the ends of lines
   top: 30,
-  gapX: 92,
+  gapX: 160,
   gapY: 92,
   bottom: 50
 };
@@ -61,6 +61,37 @@ const SCALES = {
   time: {title: "time", tick: (v) => trimmed(seconds(v)), binary: false},
   bytes: {title: "peak memory", tick: (v) => trimmed(bytes(v)), binary: true},
 };
+
+// The lines' names beside their last points, in their colours; those that would overlap stand in a stack around their middle.
+// ends: [{model, y}]; `range` is the axis's, in powers of ten, and `height` the panel's in px.
+function endLabels(ends, range, height, axes, theme) {
+  const LINE = 13;
+  const labels = ends.map(({model, y}) => ({model, at: (Math.log10(y) - range[0]) / (range[1] - range[0]) * height}));
+  const stacks = [];  // from below
+  const inside = (stack) => Math.min(Math.max(stack.middle, stack.models.length * LINE / 2), height - stack.models.length * LINE / 2);
+  for (const {model, at} of labels.sort((a, b) => a.at - b.at)) {
+    let stack = {models: [model], sum: at, middle: at};
+    for (let below = stacks.at(-1); below; below = stacks.at(-1)) {
+      if (inside(stack) - inside(below) >= (stack.models.length + below.models.length) * LINE / 2) break;
+      stacks.pop();
+      stack = {models: [...below.models, ...stack.models], sum: below.sum + stack.sum};
+      stack.middle = stack.sum / stack.models.length;
+    }
+    stacks.push(stack);
+  }
+  return stacks.flatMap((stack) => stack.models.map((model, i) => ({
+    text: plotText(clipped(model, 12)),
+    xref: `${axes.xaxis} domain`,
+    x: 1,
+    xanchor: "left",
+    xshift: 4,
+    yref: `${axes.yaxis} domain`,
+    y: (inside(stack) + (i - (stack.models.length - 1) / 2) * LINE) / height,
+    yanchor: "middle",
+    showarrow: false,
+    font: {size: 12, color: modelStyle(model, theme).color}
+  })));
+}
 
 // Log-log lines, one panel each. panels: [{title, scale: key of SCALES, yTitle, series: [{model, points: [{x, y, low,
 // high, text}], misses: [{x, status, text}]}], rings: [{x, y, text}]}]. Points that could not be measured stand in a
@@ -181,6 +212,9 @@ function logPanels(panels, {theme, width, paper}) {
         showarrow: false,
         font: {color: ink.soft}
       });
+    const ends = panel.series.filter((s) => s.points.length).map((s) => ({model: s.model, y: s.points.at(-1).y}));
+    const plotHeight = PANEL.height - (missing.length ? 12 * missing.length + 14 : 0);
+    annotations.push(...endLabels(ends, [Math.log10(low), Math.log10(high)], plotHeight, main, theme));
     annotations.push(panelTitle(panel.title, place, theme));
   });
   if (!paper) return {data, height: grid.height, layout: {...axes, annotations, shapes, margin: grid.margin}};

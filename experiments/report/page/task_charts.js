@@ -260,7 +260,7 @@ function finalFigure(facts) {
       data,
       height: top + plotHeight + 52,
       layout: {
-        margin: {l: Math.min(longest, perLine) * 7.2 + 18, r: 66, t: top, b: 52},
+        margin: {l: Math.min(longest, perLine) * 7.2 + 18, r: 74, t: top, b: 52},
         xaxis: axis(
           theme, `${unit.title} (${facts.better})`,
           {range: xRange, tickformat: unit.percent ? ".0%" : "", nticks: Math.max(3, Math.round(width / 90))}),
