@@ -72,6 +72,7 @@ int run_program(int argc, char** argv) {
   add_generate(app, program);
   add_report(app, program);
   add_list(app, program);
+  add_plan(app, program);
   add_check(app, program);
   add_new(app, program);
   add_trial(app, program);

@@ -38,6 +38,7 @@ void add_evaluate(CLI::App& app, Program& program);
 void add_generate(CLI::App& app, Program& program);
 void add_report(CLI::App& app, Program& program);
 void add_list(CLI::App& app, Program& program);
+void add_plan(CLI::App& app, Program& program);
 void add_check(CLI::App& app, Program& program);
 void add_new(CLI::App& app, Program& program);
 // Run by races, in child processes.

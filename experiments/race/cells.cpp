@@ -17,19 +17,6 @@ constexpr int64_t kStateLength = 1024;
 // A child past its own time caps is ended after this much more.
 constexpr double kGraceSeconds = 60.0;
 
-// The model with its width solved for the recipe's parameter count at this vocabulary.
-absl::StatusOr<ModelConfig> matched(const Recipe& recipe, const RecipeModel& model, int64_t vocabulary,
-                                    const Registry& registry) {
-  ModelConfig config = model.config;
-  if (recipe.match.parameters > 0.0) {
-    ASSIGN_OR_RETURN(config.width, match_width(config, vocabulary, model.path, registry, recipe.match.parameters,
-                                               recipe.match.tolerance));
-  }
-  // Built once on the meta device, so that every mistake in a recipe is found before the first cell runs.
-  RETURN_IF_ERROR(LanguageModel::make(config, vocabulary, model.path, registry).status());
-  return config;
-}
-
 absl::Status make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -48,7 +35,7 @@ absl::Status lay_out_trials(const Recipe& recipe, const fs::path& run, const Reg
       spec.task = entry.task;
       spec.task_keys = entry.keys;
       ASSIGN_OR_RETURN(spec.training, training_for(recipe, model, entry));
-      ASSIGN_OR_RETURN(spec.model, matched(recipe, model, task->vocabulary(), registry));
+      ASSIGN_OR_RETURN(spec.model, matched_model(recipe, model, task->vocabulary(), registry));
       spec.state_length = spec.model.positions == "learned" ? std::min(kStateLength, spec.model.max_positions) : kStateLength;
       for (const int64_t seed : recipe.seeds) {
         spec.seed = seed;
@@ -69,7 +56,7 @@ absl::Status lay_out_points(const Recipe& recipe, const fs::path& run, const Reg
   for (const RecipeModel& model : recipe.models) {
     PointSpec spec;
     spec.model_name = model.name;
-    ASSIGN_OR_RETURN(spec.model, matched(recipe, model, scale.vocabulary, registry));
+    ASSIGN_OR_RETURN(spec.model, matched_model(recipe, model, scale.vocabulary, registry));
     spec.vocabulary = scale.vocabulary;
     spec.phases = scale.phases;
     spec.tokens_per_step = scale.tokens_per_step > 0 ? scale.tokens_per_step : longest;
@@ -91,6 +78,17 @@ absl::Status lay_out_points(const Recipe& recipe, const fs::path& run, const Reg
 }
 
 }  // namespace
+
+absl::StatusOr<ModelConfig> matched_model(const Recipe& recipe, const RecipeModel& model, int64_t vocabulary,
+                                          const Registry& registry) {
+  ModelConfig config = model.config;
+  if (recipe.match.parameters > 0.0) {
+    ASSIGN_OR_RETURN(config.width, match_width(config, vocabulary, model.path, registry, recipe.match.parameters,
+                                               recipe.match.tolerance));
+  }
+  RETURN_IF_ERROR(LanguageModel::make(config, vocabulary, model.path, registry).status());
+  return config;
+}
 
 absl::StatusOr<std::vector<Cell>> lay_out_cells(const Recipe& recipe, const fs::path& run, bool with_trials,
                                                 bool with_scale, const Registry& registry) {

@@ -20,6 +20,11 @@ struct Cell {
   double seconds = 0.0;            // hard time cap; 0: none
 };
 
+// The model's config with its width solved for the recipe's parameter count at this vocabulary; built once on the meta device,
+// so that every mistake in it is found.
+absl::StatusOr<ModelConfig> matched_model(const Recipe& recipe, const RecipeModel& model, int64_t vocabulary,
+                                          const Registry& registry);
+
 // Writes the specs of every cell of the recipe under `run`, models matched in size, and lists the cells in the order they run.
 absl::StatusOr<std::vector<Cell>> lay_out_cells(const Recipe& recipe, const std::filesystem::path& run, bool with_trials,
                                                 bool with_scale, const Registry& registry);
