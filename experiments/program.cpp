@@ -70,6 +70,9 @@ int run_program(int argc, char** argv) {
   add_train(app, program);
   add_evaluate(app, program);
   add_generate(app, program);
+  add_import(app, program);
+  add_export(app, program);
+  add_logits(app, program);
   add_report(app, program);
   add_list(app, program);
   add_plan(app, program);

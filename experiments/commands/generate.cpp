@@ -36,9 +36,12 @@ absl::StatusOr<std::vector<int64_t>> parse_ids(const std::string& text, int64_t 
   return ids;
 }
 
-absl::StatusOr<std::vector<int64_t>> prompt_tokens(const GenerateArguments& arguments, int64_t vocabulary) {
-  if (!arguments.prompt_ids.empty()) return parse_ids(arguments.prompt_ids, vocabulary);
-  if (vocabulary != 256) {
+// A trial on bytes reads and writes text.
+bool reads_bytes(const LoadedModel& loaded) { return loaded.task && loaded.task->vocabulary() == 256; }
+
+absl::StatusOr<std::vector<int64_t>> prompt_tokens(const GenerateArguments& arguments, const LoadedModel& loaded) {
+  if (!arguments.prompt_ids.empty()) return parse_ids(arguments.prompt_ids, loaded.model->vocabulary());
+  if (!reads_bytes(loaded)) {
     return absl::InvalidArgumentError("this model does not read bytes: give the prompt as token ids, e.g. --prompt-ids \"1 2 3\"");
   }
   std::string text = arguments.prompt;
@@ -52,14 +55,14 @@ absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& regi
   SamplingOptions sampling = arguments.sampling;
   if (arguments.greedy) sampling.temperature = 0.0;
   RETURN_IF_ERROR(check(sampling));
-  ASSIGN_OR_RETURN(const TrainedModel trained, load_trained(arguments.folder, registry));
-  ASSIGN_OR_RETURN(const std::vector<int64_t> prompt, prompt_tokens(arguments, trained.task->vocabulary()));
+  ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.folder, registry));
+  ASSIGN_OR_RETURN(const std::vector<int64_t> prompt, prompt_tokens(arguments, loaded));
   if (prompt.empty()) return absl::InvalidArgumentError("the prompt is empty: give at least one token");
 
-  const bool bytes = trained.task->vocabulary() == 256 && !arguments.print_ids;
+  const bool bytes = reads_bytes(loaded) && !arguments.print_ids;
   if (bytes && arguments.prompt != "-") std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
   const auto size = static_cast<int64_t>(prompt.size());
-  Decoder decoder(*trained.model, /*rows=*/1, size + arguments.new_tokens);
+  Decoder decoder(*loaded.model, /*rows=*/1, size + arguments.new_tokens);
   RandomStream stream(static_cast<uint64_t>(arguments.seed), "generate");
   Tensor logits = decoder.read(at::tensor(prompt, at::kLong).unsqueeze(0));
   for (int64_t i = 0; i < arguments.new_tokens; ++i) {
@@ -81,7 +84,7 @@ absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& regi
 void add_generate(CLI::App& app, Program& program) {
   auto arguments = std::make_shared<GenerateArguments>();
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a trained model");
-  command->add_option("trial", arguments->folder, "a trial's folder: RUN/trials/TASK-MODEL-SEED")->required();
+  add_model_option(command, arguments->folder);
   command->add_option("--prompt", arguments->prompt, "text to continue; - reads standard input");
   command->add_option("--prompt-ids", arguments->prompt_ids, "token ids to continue, e.g. \"1 2 3\"");
   command->add_option("--new-tokens", arguments->new_tokens, "tokens to add")->check(CLI::PositiveNumber);
