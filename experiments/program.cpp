@@ -73,6 +73,7 @@ int run_program(int argc, char** argv) {
   add_import(app, program);
   add_export(app, program);
   add_logits(app, program);
+  add_tokenize(app, program);
   add_report(app, program);
   add_list(app, program);
   add_plan(app, program);

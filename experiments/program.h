@@ -39,6 +39,7 @@ void add_generate(CLI::App& app, Program& program);
 void add_import(CLI::App& app, Program& program);
 void add_export(CLI::App& app, Program& program);
 void add_logits(CLI::App& app, Program& program);
+void add_tokenize(CLI::App& app, Program& program);
 void add_report(CLI::App& app, Program& program);
 void add_list(CLI::App& app, Program& program);
 void add_plan(CLI::App& app, Program& program);
