@@ -252,4 +252,27 @@ absl::StatusOr<Corpus> read_corpus(const std::string& path, int64_t max_bytes, i
   return corpus;
 }
 
+absl::StatusOr<Corpus> tokenized(Corpus corpus, const Tokenizer& tokenizer) {
+  if (corpus.splits[0].wide) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(corpus.source, " holds tokens already: leave tokenizer out, or give the text they come from"));
+  }
+  corpus.vocabulary = tokenizer.vocabulary();
+  if (corpus.vocabulary > 1 << 16) {
+    return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", corpus.vocabulary,
+                                                   " ids, and a corpus holds 16-bit ones: give one of at most 65536"));
+  }
+  for (SymbolStream& stream : corpus.splits) {
+    const std::vector<int64_t> ids = tokenizer.encode(stream.bytes);
+    stream.bytes.clear();
+    for (const int64_t id : ids) {
+      stream.bytes += static_cast<char>(id & 0xFF);
+      stream.bytes += static_cast<char>(id >> 8);
+    }
+    stream.wide = true;
+    stream.sha256 = sha256(stream.bytes);
+  }
+  return corpus;
+}
+
 }  // namespace hippodrome

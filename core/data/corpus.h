@@ -7,6 +7,7 @@
 
 #include "core/base/status.h"
 #include "core/data/task.h"
+#include "core/data/tokenizer/tokenizer.h"
 
 namespace hippodrome {
 
@@ -51,5 +52,8 @@ struct Corpus {
 // for training. max_bytes > 0 bounds what is read: of a folder, files in the order of another hash of their paths,
 // passing over those that no longer fit; of a single file, its beginning.
 absl::StatusOr<Corpus> read_corpus(const std::string& path, int64_t max_bytes, int64_t vocabulary);
+
+// A corpus of bytes as tokens, each split encoded by itself, as 16-bit ids. Fails where the tokenizer has more than 65,536.
+absl::StatusOr<Corpus> tokenized(Corpus corpus, const Tokenizer& tokenizer);
 
 }  // namespace hippodrome

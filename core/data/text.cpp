@@ -24,16 +24,19 @@ struct TextConfig {
   std::vector<int64_t> test_lengths;
   int64_t max_bytes = 0;
   int64_t vocabulary = 0;
+  std::string tokenizer;
 
   void bind(Fields& fields) {
     fields.text("path", path,
                 "file, folder or nanoGPT-style .bin of tokens; empty: the C++ headers that LibTorch ships");
-    fields.integer("length", length, {1, 1 << 24}, "bytes in a window while training");
+    fields.integer("length", length, {1, 1 << 24}, "bytes (or tokens) in a window while training");
     fields.integers("test_lengths", test_lengths, {1, 1 << 24},
-                    "bytes in a window when testing; empty: as in training");
+                    "bytes (or tokens) in a window when testing; empty: as in training");
     fields.integer("max_bytes", max_bytes, {0, int64_t{1} << 40},
                    "read at most so many bytes; 0: 8 MB of the default corpus, all of a path");
     fields.integer("vocabulary", vocabulary, {0, 1 << 16}, "ids in a .bin of tokens; 0: the largest id plus one");
+    fields.text("tokenizer", tokenizer,
+                "tokens instead of bytes: a folder or file with tokenizer.json, tokenizer.model or rwkv_vocab*.txt");
   }
 };
 
@@ -145,9 +148,18 @@ class TextTask final : public Task {
   mutable MetricLevel floor_;
 };
 
+absl::StatusOr<Corpus> read(const TextConfig& config) {
+  ASSIGN_OR_RETURN(Corpus corpus, read_corpus(config.path, config.max_bytes, config.vocabulary));
+  if (config.tokenizer.empty()) {
+    return corpus;
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, load_tokenizer(config.tokenizer));
+  return tokenized(std::move(corpus), *tokenizer);
+}
+
 absl::StatusOr<std::unique_ptr<Task>> make(const ConfigValue& config, const std::string& path) {
   ASSIGN_OR_RETURN(const TextConfig parsed, read_config<TextConfig>(config, path));
-  absl::StatusOr<Corpus> corpus = read_corpus(parsed.path, parsed.max_bytes, parsed.vocabulary);
+  absl::StatusOr<Corpus> corpus = read(parsed);
   if (!corpus.ok()) {
     return config_error(config, path, std::string(corpus.status().message()));
   }

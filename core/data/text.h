@@ -14,11 +14,12 @@ namespace hippodrome {
 // do not overlap, the same for every model and seed. Windows begin with an empty context. Rows that would not fill a
 // batch are left out, so evaluation at the same rows and length is always on the same bytes.
 //
-// Metric: bits per byte, mean cross-entropy to the base of 2 (of a .bin of tokens: bits per token; provenance has
-// `unit`). Chance is log2 V. Plateaus are count-based: "unigram" knows how frequent bytes are, "bigram" the previous
-// byte too. The floor is a 5-gram model (count_model.h: interpolated modified Kneser-Ney, exact contexts) trained on
-// the training split (at most its first 2^24 symbols) and measured on the test split (at most its first 2^22) as one
-// stream, without windows.
+// With `tokenizer` the symbols are its tokens instead of bytes, each split encoded as one text.
+//
+// Metric: bits per byte, mean cross-entropy to the base of 2 (of tokens: bits per token; provenance has `unit`). Chance is
+// log2 V. Plateaus are count-based: "unigram" knows how frequent bytes are, "bigram" the previous byte too. The floor is a
+// 5-gram model (count_model.h: interpolated modified Kneser-Ney, exact contexts) trained on the training split (at most its
+// first 2^24 symbols) and measured on the test split (at most its first 2^22) as one stream, without windows.
 TaskEntry text_task();
 
 }  // namespace hippodrome

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/data/corpus.h"
 #include "tests/core/data/batches.h"
+#include "tests/core/data/tokenizer/tiny.h"
 
 namespace hippodrome {
 namespace {
@@ -213,6 +214,24 @@ TEST_F(Text, TokenFilesAreReadAsNanoGptWritesThem) {
   EXPECT_NE(small.find("at least 1300"), std::string::npos) << small;
   const std::string odd = error_of("text", table("path", write("odd.bin", "abc")));
   EXPECT_NE(odd.find("odd number of bytes"), std::string::npos) << odd;
+}
+
+TEST_F(Text, ATokenizerMakesTokensOfTheBytes) {
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "abcab";
+  const std::string vocabulary = write("vocabulary.txt", tiny_tokenizers::rwkv_lines({"ab", "cab"}));
+  const auto task = made("text", with(with(table("path", write("book.txt", text)), "length", 4), "tokenizer", vocabulary));
+  EXPECT_EQ(task->vocabulary(), 259);
+  EXPECT_EQ(ids(batch_of(*task, {Split::kTest, 0, 0, 1, 4}).tokens), (std::vector<int64_t>{257, 258, 257, 258}));
+  EXPECT_EQ(*task->provenance().find("unit")->string(), "bits per token");
+
+  const auto refused = [&](const std::string& path, const std::string& tokenizer) {
+    return error_of("text", with(with(table("path", path), "length", 4), "tokenizer", tokenizer));
+  };
+  EXPECT_NE(refused(write_ids("tokens.bin", 1000, 300), vocabulary).find("holds tokens already"), std::string::npos);
+  EXPECT_NE(refused("", folder.string()).find("holds no tokenizer"), std::string::npos);
+  const std::string large = write("large.txt", tiny_tokenizers::rwkv_lines({}) + "65536 'ab' 2\n");
+  EXPECT_NE(refused("", large).find("has 65537 ids"), std::string::npos);
 }
 
 TEST_F(Text, APairOfTokenFilesKeepsItsOwnSplit) {
