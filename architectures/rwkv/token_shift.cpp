@@ -28,23 +28,25 @@ constexpr int64_t kTokenGrain = 64;
 constexpr int64_t kPartialSums = 16;
 
 // One run per row. One pass for all mixes, where LibTorch's operators take two a mix forward and seven backward.
-// x [B, L, D], first [B, D] (what came before), mixes [M, D] -> M times [B, L, D]; all contiguous.
-variable_list shift_plain(const Tensor& x, const Tensor& first, const Tensor& mixes) {
-  const int64_t rows = x.size(0), length = x.size(1), width = x.size(2), count = mixes.size(0);
+// x [B, L, D], first [B, D] (what came before), M mixes [D] -> M times [B, L, D]; all contiguous.
+variable_list shift_plain(const Tensor& x, const Tensor& first, const std::vector<Tensor>& mixes) {
+  const int64_t rows = x.size(0), length = x.size(1), width = x.size(2);
+  const auto count = static_cast<int64_t>(mixes.size());
   variable_list y;
   for (int64_t m = 0; m < count; ++m) y.push_back(at::empty_like(x));
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "token_shift", [&] {
     using Wide = at::opmath_type<scalar_t>;
     const scalar_t *in = x.const_data_ptr<scalar_t>(), *before = first.const_data_ptr<scalar_t>();
-    const scalar_t* mix = mixes.const_data_ptr<scalar_t>();
     std::vector<scalar_t*> out;
     for (const Tensor& part : y) out.push_back(part.mutable_data_ptr<scalar_t>());
+    std::vector<const scalar_t*> mix;
+    for (const Tensor& part : mixes) mix.push_back(part.const_data_ptr<scalar_t>());
     at::parallel_for(0, rows * length, kTokenGrain, [&](int64_t begin, int64_t end) {
       for (int64_t token = begin; token < end; ++token) {
         const scalar_t* now = in + token * width;
         const scalar_t* last = token % length == 0 ? before + token / length * width : now - width;
         for (int64_t m = 0; m < count; ++m) {
-          const scalar_t* mu = mix + m * width;
+          const scalar_t* mu = mix[m];
           scalar_t* to = out[m] + token * width;
           for (int64_t c = 0; c < width; ++c) {
             const auto previous = static_cast<Wide>(last[c]);
@@ -125,7 +127,7 @@ PlainGradients shift_plain_backward(const Tensor& x, const Tensor& first, const 
 struct PlainShift : torch::autograd::Function<PlainShift> {
   static variable_list forward(AutogradContext* context, const Tensor& x, const Tensor& first, const Tensor& mixes) {
     context->save_for_backward({x, first, mixes});
-    return shift_plain(x, first, mixes);
+    return shift_plain(x, first, mixes.unbind(0));
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     TORCH_CHECK(!at::GradMode::is_enabled(), "token_shift can be differentiated once only");
@@ -147,8 +149,15 @@ TokenShift token_shift(const Tensor& x, const Context& context, const Tensor& pr
   if (!context.ragged && x.device().is_cpu()) {
     const Tensor first =
         previous.defined() ? previous.to(x.scalar_type()).contiguous() : at::zeros({rows, width}, x.options());
-    result.mixed = PlainShift::apply(x.contiguous(), first, at::stack(mixes));
-    result.last = x.select(1, length - 1).to(wide).clone();
+    if (at::GradMode::is_enabled()) {
+      result.mixed = PlainShift::apply(x.contiguous(), first, at::stack(mixes));
+      result.last = x.select(1, length - 1).to(wide).clone();
+    } else {  // decoding calls this twice a block and token: no graph, no copies
+      std::vector<Tensor> dense;
+      for (const Tensor& mix : mixes) dense.push_back(mix.contiguous());
+      result.mixed = shift_plain(x.contiguous(), first, dense);
+      result.last = x.select(1, length - 1).to(wide);
+    }
     return result;
   }
   Tensor before;
