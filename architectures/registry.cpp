@@ -7,8 +7,10 @@
 #include "architectures/rwkv/channel_mix/channel_mix.h"
 #include "architectures/rwkv/time_mix/time_mix.h"
 #include "architectures/ssm/h3/h3.h"
+#include "architectures/ssm/lssl/lssl.h"
 #include "architectures/ssm/mamba/mamba.h"
 #include "architectures/ssm/mamba2/mamba2.h"
+#include "architectures/ssm/s4/s4.h"
 #include "architectures/ssm/s4d/s4d.h"
 #include "architectures/transformer/attention/attention.h"
 #include "architectures/transformer/mlp/mlp.h"
@@ -25,6 +27,8 @@ void register_all(Registry& registry) {
   registry.add(layer_entry<RwkvTimeMix>("rwkv_time_mix", "rwkv", "RWKV-4's time mixing: token shift, WKV, receptance"));
   registry.add(
       layer_entry<RwkvChannelMix>("rwkv_channel_mix", "rwkv", "RWKV-4's channel mixing: token shift, squared ReLU"));
+  registry.add(layer_entry<Lssl>("lssl", "ssm", "dense state-space model from HiPPO: FFT convolution by blocked powers"));
+  registry.add(layer_entry<S4>("s4", "ssm", "diagonal-plus-low-rank state-space model: recurrence or Cauchy kernel"));
   registry.add(layer_entry<S4d>("s4d", "ssm", "diagonal state-space model: recurrence or FFT convolution"));
   registry.add(layer_entry<H3>("h3", "ssm", "H3: shift and diagonal state-space models between gates"));
   registry.add(layer_entry<Mamba>("mamba", "ssm", "Mamba-1: causal convolution, selective scan, gate"));

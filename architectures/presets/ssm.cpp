@@ -20,6 +20,30 @@ PresetEntry published(const std::string& name, const std::string& doc, const std
 }  // namespace ssm_presets_detail
 
 void register_ssm_presets(Registry& registry) {
+  registry.add(PresetEntry{"lssl", "LSSL, trained from HiPPO-LegS, with an MLP after each layer", R"(
+pattern = ["lssl", "mlp"]
+repeats = 2
+width = 128
+norm = "layer_norm"
+tied = true
+[blocks.lssl]
+state = 64
+init = "legs"
+transition = "shared"
+train_dt = true
+)"});
+
+  registry.add(PresetEntry{"s4", "S4 from HiPPO-LegS with an MLP after each layer", R"(
+pattern = ["s4", "mlp"]
+repeats = 2
+width = 128
+norm = "layer_norm"
+tied = true
+[blocks.s4]
+state = 64
+init = "legs"
+)"});
+
   registry.add(PresetEntry{"s4d", "S4D-LegS with an MLP after each layer", R"(
 pattern = ["s4d", "mlp"]
 repeats = 2

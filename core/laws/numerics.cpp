@@ -106,6 +106,7 @@ LawResult gradcheck(const LawSubject& subject) {
   Worst worst;
   worst.add(directional_error(subject, experiment, experiment.x, gradient_of(experiment.x), "x"), "gradient of x");
   for (const ParameterPtr& parameter : experiment.layer->parameters().list()) {
+    if (parameter->facts.learning_rate_scale == 0.0) continue;  // frozen: no gradient is owed
     worst.add(directional_error(subject, experiment, parameter->value, gradient_of(parameter->value), parameter->name),
               "gradient of " + parameter->name);
   }

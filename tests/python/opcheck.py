@@ -169,6 +169,22 @@ def causal_fir(inputs, batch, channels, length, options, taps=11):
     return args, kwargs
 
 
+def dplr_scan(inputs, batch, channels, length, options, states=3, rank=2):
+    shape = (channels, states, 2)
+    # A contraction with a small low-rank part, so that the state stays bounded.
+    args = (
+        inputs.normal(batch, channels, length),
+        inputs.normal(*shape, scale=0.05, shift=0.5),
+        *(inputs.normal(*shape) for _ in range(2)),
+        *(inputs.normal(channels, rank, states, 2, scale=0.1) for _ in range(2)),
+    )
+    kwargs = {}
+    if options:
+        kwargs["state"] = inputs.normal(batch, channels, states, 2)
+        kwargs["positions"] = inputs.positions(batch, length)
+    return args, kwargs
+
+
 def ssd(inputs, batch, heads, length, options, head_size=3, states=5, groups=1):
     inner = (batch, length, groups, states)
     args = (
@@ -210,6 +226,12 @@ def causal_attention(inputs, batch, channels, length, options, shared=1):
     return args, kwargs
 
 
+def cauchy(inputs, rows, channels, length, options, states=3):
+    # Poles away from the imaginary axis, where the sums are not defined.
+    poles = inputs.normal(channels, states, 2, scale=0.05, shift=0.5)
+    return (inputs.normal(channels, rows, states, 2), poles, length), {}
+
+
 CASES = {
     "selective_scan": {
         "selective_scan": selective_scan,
@@ -231,16 +253,20 @@ CASES = {
         "causal_attention": causal_attention,
         "grouped": functools.partial(causal_attention, shared=2),
     },
+    "dplr_scan": {"dplr_scan": dplr_scan, "one rank": functools.partial(dplr_scan, rank=1)},
+    "cauchy": {"cauchy": cauchy},
 }
 POSITION_WISE = {"swiglu"}
 SIZES = [(2, 18, 70), (3, 6, 1)]  # B, D, L
+# Ops on parameters instead of sequences: without positions, and never in low precision.
+ON_PARAMETERS = {"cauchy"}
 
 
 def variants(op):
     """Yields a label, the dtype and fresh (args, kwargs) for every case of an op."""
     for name, make in CASES[op].items():
         for sizes in SIZES:
-            for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            for dtype in (torch.float32, torch.float64, torch.bfloat16)[: 2 if op in ON_PARAMETERS else 3]:
                 for strided in (False, True):
                     for options in (False, True):
                         label = f"{name} B,D,L={sizes} {str(dtype)[6:]}"
@@ -368,7 +394,7 @@ def check_op(name, tally):
     schema, twin_schema = (str(function._schema).partition("(")[2] for function in (op, twin))
     assert schema == twin_schema, f"the schemas differ: {schema} and {twin_schema}"
     # Where tokens do not meet, positions do not matter.
-    if name not in POSITION_WISE:
+    if name not in POSITION_WISE | ON_PARAMETERS:
         assert op._schema.arguments[-1].name == "positions", f"{op._schema} does not end in positions"
     worst = {}
     inner = Inner()

@@ -13,80 +13,21 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "architectures/ssm/channel_group-inl.h"
 #include "hwy/aligned_allocator.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::diagonal_scan_kernel::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using namespace channel_group::HWY_NAMESPACE;
 
-constexpr int64_t kChunk = kDiagonalScanChunk, kGroup = kDiagonalScanGroup;
+constexpr int64_t kChunk = kDiagonalScanChunk;
+static_assert(kGroup == kDiagonalScanGroup);
 
 // Modes in registers: forward 4 (a, b and x fill 24 of 32 registers, c is read from memory) or 2 with 16 registers;
 // backward 2 (16 more for the sums) or 1.
 constexpr size_t kForwardModes = (HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM) ? 4 : 2;
 constexpr size_t kBackwardModes = kForwardModes / 2;
-
-// Tokens [begin, end) of a gathered chunk that follow each other; `fresh` when the first starts from a zero state.
-struct Run {
-  int64_t begin, end;
-  bool fresh;
-};
-
-// The tokens of one chunk of one row that are not padding: their indices, and the runs they form.
-struct Chunk {
-  std::vector<int64_t> tokens;
-  std::vector<Run> runs;
-
-  void read(const int64_t* positions, int64_t row, int64_t length, int64_t first) {
-    tokens.clear();
-    runs.clear();
-    for (int64_t t = first; t < std::min(first + kChunk, length); ++t) {
-      const int64_t position = positions != nullptr ? positions[row * length + t] : 1;
-      if (position < 0) continue;
-      const int64_t at = static_cast<int64_t>(tokens.size());
-      if (position == 0 || runs.empty()) {
-        if (!runs.empty()) runs.back().end = at;
-        runs.push_back({at, at, position == 0});
-      }
-      tokens.push_back(row * length + t);
-    }
-    if (!runs.empty()) runs.back().end = static_cast<int64_t>(tokens.size());
-  }
-};
-
-// Copies the group's channels of the chunk's tokens from [B, L, D] into rows of kGroup, times `scale`.
-template <class T>
-void Gather(const Chunk& chunk, const T* HWY_RESTRICT from, int64_t channels, int64_t channel, int64_t width, T scale,
-            T* HWY_RESTRICT to) {
-  for (const int64_t token : chunk.tokens) {
-    const T* row = from + token * channels + channel;
-    if (width == kGroup) {
-      for (int64_t i = 0; i < kGroup; ++i) to[i] = scale * row[i];
-    } else {
-      for (int64_t i = 0; i < width; ++i) to[i] = scale * row[i];
-    }
-    to += kGroup;
-  }
-}
-
-template <class T>
-void Scatter(const Chunk& chunk, const T* HWY_RESTRICT from, int64_t channels, int64_t channel, int64_t width, T scale,
-             T* HWY_RESTRICT to) {
-  for (const int64_t token : chunk.tokens) {
-    T* row = to + token * channels + channel;
-    for (int64_t i = 0; i < width; ++i) row[i] = scale * from[i];
-    from += kGroup;
-  }
-}
-
-template <class T>
-void ZeroPadding(const int64_t* positions, int64_t row, int64_t length, int64_t channels, int64_t channel,
-                 int64_t width, T* to) {
-  if (positions == nullptr) return;
-  for (int64_t token = row * length; token < (row + 1) * length; ++token) {
-    if (positions[token] < 0) std::fill_n(to + token * channels + channel, width, T(0));
-  }
-}
 
 // parameters [D, N] × 6 → packed [N][6][kGroup], zeros in the lanes behind the last channel.
 template <class T>
@@ -97,22 +38,6 @@ void PackParameters(const T* const (&parameters)[6], int64_t states, int64_t cha
       const T* row = parameters[i] + (channel + lane) * states;
       for (int64_t n = 0; n < states; ++n) packed[(n * 6 + i) * kGroup + lane] = row[n];
     }
-  }
-}
-
-// [D, N, 2] of one row ↔ x [N][2][kGroup].
-template <class T>
-void LoadState(const T* state, int64_t states, int64_t width, T* x) {
-  std::fill_n(x, states * 2 * kGroup, T(0));
-  if (state == nullptr) return;
-  for (int64_t lane = 0; lane < width; ++lane) {
-    for (int64_t i = 0; i < 2 * states; ++i) x[i * kGroup + lane] = state[lane * 2 * states + i];
-  }
-}
-template <class T>
-void StoreState(const T* x, int64_t states, int64_t width, T* state) {
-  for (int64_t lane = 0; lane < width; ++lane) {
-    for (int64_t i = 0; i < 2 * states; ++i) state[lane * 2 * states + i] = x[i * kGroup + lane];
   }
 }
 
@@ -180,12 +105,12 @@ void Forward(const DiagonalScanForward<T>& p, int64_t begin, int64_t end) {
       packed_group = group;
     }
     const int64_t state_at = (b * D + channel) * 2 * N;
-    LoadState(p.state != nullptr ? p.state + state_at : nullptr, N, width, x);
+    LoadLanes(p.state != nullptr ? p.state + state_at : nullptr, 2 * N, width, x);
     for (int64_t c = 0; c < chunks; ++c) {
       if (p.checkpoints != nullptr) {
         std::copy_n(x, 2 * N * kGroup, p.checkpoints + ((b * chunks + c) * groups + group) * 2 * N * kGroup);
       }
-      chunk.read(p.positions, b, p.length, c * kChunk);
+      chunk.read(p.positions, b, p.length, c * kChunk, kChunk);
       Gather(chunk, p.u, D, channel, width, T(1), u);
       std::fill_n(y, kChunk * kGroup, T(0));
       for (int64_t lane = 0; lane < kGroup; lane += kLanes) {
@@ -200,7 +125,7 @@ void Forward(const DiagonalScanForward<T>& p, int64_t begin, int64_t end) {
       Scatter(chunk, y, D, channel, width, T(2), p.y);
     }
     ZeroPadding(p.positions, b, p.length, D, channel, width, p.y);
-    StoreState(x, N, width, p.last_state + state_at);
+    StoreLanes(x, 2 * N, width, p.last_state + state_at);
   }
 }
 
@@ -343,10 +268,10 @@ void Backward(const DiagonalScanBackward<T>& p, int64_t begin, int64_t end) {
     std::fill_n(u, 2 * kChunk * kGroup, T(0));  // the lanes behind the last channel stay 0
     for (int64_t b = 0; b < p.batch; ++b) {
       const int64_t state_at = (b * D + channel) * 2 * N;
-      LoadState(p.grad_last_state + state_at, N, width, lambda);
+      LoadLanes(p.grad_last_state + state_at, 2 * N, width, lambda);
       for (int64_t c = chunks - 1; c >= 0; --c) {
         const T* x = p.checkpoints + ((b * chunks + c) * groups + group) * 2 * N * kGroup;
-        chunk.read(p.positions, b, p.length, c * kChunk);
+        chunk.read(p.positions, b, p.length, c * kChunk, kChunk);
         Gather(chunk, p.u, D, channel, width, T(1), u);
         Gather(chunk, p.grad_y, D, channel, width, T(2), dy);
         std::fill_n(du, kChunk * kGroup, T(0));
@@ -363,7 +288,7 @@ void Backward(const DiagonalScanBackward<T>& p, int64_t begin, int64_t end) {
         Scatter(chunk, du, D, channel, width, T(1), p.grad_u);
       }
       ZeroPadding(p.positions, b, p.length, D, channel, width, p.grad_u);
-      StoreState(lambda, N, width, p.grad_state + state_at);
+      StoreLanes(lambda, 2 * N, width, p.grad_state + state_at);
     }
     for (int64_t i = 0; i < 6; ++i) {
       for (int64_t lane = 0; lane < width; ++lane) {

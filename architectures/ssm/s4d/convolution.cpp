@@ -108,8 +108,10 @@ Tensor vandermonde_kernel(const Tensor& w_real, const Tensor& w_imag, const Tens
 Tensor fft_convolution(const Tensor& u, const Tensor& kernel) {
   const int64_t length = u.size(1), padded = 2 * length;
   // Time innermost: strided transforms and products are slower than the two transpositions.
-  const Tensor spectrum = at::fft_rfft(u.transpose(1, 2).contiguous(), padded).mul(at::fft_rfft(kernel, padded));
-  return at::fft_irfft(spectrum, padded).narrow(2, 0, length).transpose(1, 2).contiguous();
+  Tensor spectrum = at::fft_rfft(u.transpose(1, 2).contiguous(), padded);
+  if (kernel.dim() == 3) spectrum = spectrum.unsqueeze(2);
+  const Tensor y = at::fft_irfft(spectrum.mul(at::fft_rfft(kernel, padded)), padded).narrow(-1, 0, length);
+  return y.movedim(-1, 1).contiguous();
 }
 
 }  // namespace hippodrome

@@ -14,7 +14,8 @@ Tensor vandermonde_kernel(const Tensor& w_real, const Tensor& w_imag, const Tens
                           const Tensor& theta_imag, int64_t length, at::ScalarType dtype);
 
 // Causal convolution over time by FFT: y_t = Σ_{s ≤ t} K_{t-s} u_s with u [B, L, H], kernel [H, L], both float32 or
-// float64; y [B, L, H]. Padded to 2L, so that nothing wraps around.
+// float64; y [B, L, H]. Of M kernels a channel, [H, M, L], y is [B, L, H, M]. Padded to 2L, so that nothing wraps
+// around.
 Tensor fft_convolution(const Tensor& u, const Tensor& kernel);
 
 }  // namespace hippodrome

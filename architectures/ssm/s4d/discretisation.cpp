@@ -1,37 +1,13 @@
 #include "architectures/ssm/s4d/discretisation.h"
 
 #include <ATen/ops/atan2.h>
-#include <ATen/ops/complex.h>
-#include <ATen/ops/linalg_eigvalsh.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 #include <numbers>
 
+#include "architectures/ssm/hippo/hippo.h"
+
 namespace hippodrome {
-namespace s4d_detail {
-namespace {
-
-// A + PPᵀ = -½ I + K with K skew: K_nk = -√((2n+1)(2k+1)) + √(n+½)√(k+½) = -½ √((2n+1)(2k+1)) below the diagonal. Its
-// eigenvalues are ±i times those of the Hermitian -iK; the positive half is returned, ascending.
-std::vector<double> legs_frequencies(int64_t states) {
-  Tensor skew = at::zeros({states, states}, at::kDouble);
-  auto* element = skew.mutable_data_ptr<double>();
-  for (int64_t n = 0; n < states; ++n) {
-    for (int64_t k = 0; k < n; ++k) {
-      const double value = -0.5 * std::sqrt(static_cast<double>((2 * n + 1) * (2 * k + 1)));
-      element[n * states + k] = value;
-      element[k * states + n] = -value;
-    }
-  }
-  const Tensor eigenvalues = at::linalg_eigvalsh(at::complex(at::zeros_like(skew), skew.neg()));
-  const double* ascending = eigenvalues.const_data_ptr<double>();
-  return std::vector<double>(ascending + states - states / 2, ascending + states);
-}
-
-}  // namespace
-}  // namespace s4d_detail
 
 InitialPoles initial_poles(const std::string& name, int64_t states) {
   const int64_t pairs = states / 2;
@@ -44,7 +20,10 @@ InitialPoles initial_poles(const std::string& name, int64_t states) {
     if (name == "inv") poles.frequency[i] = N / std::numbers::pi * (N / (2.0 * n + 1.0) - 1.0);
     if (name == "real") poles.decay[i] = n + 1.0;
   }
-  if (name == "legs") poles.frequency = s4d_detail::legs_frequencies(states);
+  if (name == "legs") {
+    const Tensor frequency = normal_plus_low_rank(hippo("legs", states)).frequency;
+    poles.frequency.assign(frequency.const_data_ptr<double>(), frequency.const_data_ptr<double>() + pairs);
+  }
   return poles;
 }
 

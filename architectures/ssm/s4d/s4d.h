@@ -1,9 +1,9 @@
 #pragma once
 
-#include <array>
 #include <optional>
 #include <string>
 
+#include "architectures/ssm/derived.h"
 #include "architectures/ssm/s4d/discretisation.h"
 #include "core/base/config.h"
 #include "core/layer/layer.h"
@@ -56,10 +56,7 @@ class S4d final : public Layer {
   ParameterPtr D_;                // [D]
   std::optional<Linear> output_;  // [2E, D]
 
-  // The recurrence derived from these parameter values; without gradients it is kept until one of them is written.
-  std::array<Tensor, 4> source_;
-  std::array<int64_t, 4> source_version_{};
-  Recurrence derived_;
+  Derived<Recurrence> recurrence_;
 };
 
 }  // namespace hippodrome

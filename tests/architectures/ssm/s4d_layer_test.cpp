@@ -33,6 +33,7 @@ TEST(S4dKernel, InitialPolesMatchKnownValues) {
   EXPECT_NEAR(inv.frequency[0], 3.81971863, 1e-8);
   EXPECT_NEAR(inv.frequency[1], 0.42441318, 1e-8);
   EXPECT_NEAR(initial_poles("inv", 64).frequency[0], 1283.42546109, 1e-7);
+  EXPECT_NEAR(initial_poles("inv", 64).frequency[1], 414.22726522, 1e-7);
   EXPECT_NEAR(initial_poles("inv", 64).frequency[2], 240.38762605, 1e-7);
   const InitialPoles legs = initial_poles("legs", 4);
   EXPECT_NEAR(legs.frequency[0], 0.55650112, 1e-8);

@@ -1,0 +1,339 @@
+// hippodrome::dplr_scan: schema, checks, autograd, meta and the CPU binding.
+#include "architectures/ssm/dplr_scan/op.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <array>
+
+#include "architectures/ssm/dplr_scan/dplr_scan.h"
+#include "architectures/ssm/dplr_scan/reference.h"
+#include "core/tensor/flop_meter.h"
+
+namespace hippodrome {
+namespace dplr_scan_op {
+namespace {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Outputs = std::tuple<Tensor, Tensor>;
+using Saved = std::tuple<Tensor, Tensor, Tensor>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Parameters = std::array<Tensor, 5>;  // a, b, c [D, N, 2], q, w [D, R, N, 2]
+
+bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
+
+at::ScalarType compute_dtype(const Tensor& u) { return u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
+           const OptionalTensor& positions) {
+  const auto dtype = u.scalar_type();
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
+              "dplr_scan: u must be float32, float64 or bfloat16, not ", dtype);
+  TORCH_CHECK(u.dim() == 3, "dplr_scan: u must be [B, D, L], got ", u.sym_sizes());
+  for (size_t i = 0; i < 5; ++i) {
+    const Tensor& t = parameters[i];
+    const int64_t axes = i < 3 ? 3 : 4;  // q and w have their rank behind the channel
+    TORCH_CHECK(t.dim() == axes && t.sym_size(0) == u.sym_size(1) && t.sym_size(-1) == 2 &&
+                    t.sym_size(-2) == parameters[0].sym_size(-2) &&
+                    t.sym_size(1) == parameters[i < 3 ? 0 : 3].sym_size(1),
+                "dplr_scan: a, b and c must be [D, N, 2], q and w [D, R, N, 2] with D = ", u.sym_size(1), ", got ",
+                t.sym_sizes());
+    TORCH_CHECK(t.is_floating_point() && (t.scalar_type() == at::kDouble) == (dtype == at::kDouble),
+                "dplr_scan: float64 u, a, b, c, q, w and state go together; got ", dtype, " u with ", t.scalar_type());
+  }
+  TORCH_CHECK(parameters[3].sym_size(1) >= 1 && parameters[3].sym_size(1) <= kDplrScanMaxRank,
+              "dplr_scan: q and w [D, R, N, 2] may have rank R = 1 or 2, not ", parameters[3].sym_size(1));
+  const auto states = parameters[0].sym_size(1);
+  TORCH_CHECK(!given(state) ||
+                  (state->dim() == 4 && state->sym_size(0) == u.sym_size(0) && state->sym_size(1) == u.sym_size(1) &&
+                   state->sym_size(2) == states && state->sym_size(3) == 2 && state->is_floating_point() &&
+                   (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
+              "dplr_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
+              ", 2], real and imaginary parts, of u's precision");
+  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
+                                    positions->sym_size(0) == u.sym_size(0) && positions->sym_size(1) == u.sym_size(2)),
+              "dplr_scan: positions must be int64 [B, L] = [", u.sym_size(0), ", ", u.sym_size(2), "]");
+}
+
+// [B, D, L], stored as a contiguous [B, L, D].
+Tensor empty_channels_last(const Tensor& u, at::ScalarType dtype) {
+  const auto channels = u.sym_size(1), length = u.sym_size(2);
+  return at::empty_strided_symint(u.sym_sizes(), {length * channels, c10::SymInt(1), channels},
+                                  u.options().dtype(dtype));
+}
+
+Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
+  const auto batch = u.sym_size(0), channels = u.sym_size(1), length = u.sym_size(2),
+             states = parameters[0].sym_size(1);
+  const auto options = u.options().dtype(compute_dtype(u));
+  return {empty_channels_last(u, dtype), at::empty_symint({batch, channels, states, 2}, options),
+          save ? at::empty_symint({batch, (length + (kDplrScanChunk - 1)) / kDplrScanChunk,
+                                   (channels + (kDplrScanGroup - 1)) / kDplrScanGroup, states, 2, kDplrScanGroup},
+                                  options)
+               : at::empty({0}, options)};
+}
+
+// Items per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
+int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
+
+Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
+Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
+  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
+}
+// [B, D, L] as the kernel reads it: contiguous [B, L, D].
+Tensor channels_last(const Tensor& t, at::ScalarType dtype) { return t.transpose(1, 2).to(dtype).contiguous(); }
+template <class T>
+const T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.const_data_ptr<T>() : nullptr;
+}
+
+// The sizes and parameters that forward and backward have in common.
+template <class T, class P>
+void set_problem(P& p, const Tensor& u, const Parameters& parameters, const Tensor& state, const Tensor& positions) {
+  p.batch = u.size(0);
+  p.channels = u.size(2);
+  p.length = u.size(1);
+  p.states = parameters[0].size(1);
+  p.rank = parameters[3].size(1);
+  p.u = u.const_data_ptr<T>();
+  p.a = parameters[0].const_data_ptr<T>();
+  p.b = parameters[1].const_data_ptr<T>();
+  p.c = parameters[2].const_data_ptr<T>();
+  p.q = parameters[3].const_data_ptr<T>();
+  p.w = parameters[4].const_data_ptr<T>();
+  p.state = data_or_null<T>(state);
+  p.positions = data_or_null<int64_t>(positions);
+}
+
+Parameters in_compute_dtype(const Parameters& parameters, at::ScalarType dtype) {
+  Parameters result;
+  for (size_t i = 0; i < result.size(); ++i) result[i] = in_compute_dtype(parameters[i], dtype);
+  return result;
+}
+
+template <class T>
+Saved run_forward(const Tensor& u_in, const Parameters& parameters_in, const OptionalTensor& state_in,
+                  const OptionalTensor& positions_in, bool save, bool reference) {
+  const auto dtype = compute_dtype(u_in);
+  const Tensor u = channels_last(u_in, dtype), state = in_compute_dtype(state_in, dtype);
+  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Parameters parameters = in_compute_dtype(parameters_in, dtype);
+  auto [y, last_state, checkpoints] = make_outputs(u_in, parameters, dtype, save && !reference);
+  DplrScanForward<T> p;
+  set_problem<T>(p, u, parameters, state, positions);
+  p.y = y.mutable_data_ptr<T>();
+  p.last_state = last_state.mutable_data_ptr<T>();
+  p.checkpoints = save && !reference ? checkpoints.mutable_data_ptr<T>() : nullptr;
+  const int64_t mode_work = 7 + 4 * p.rank;
+  if (reference) {
+    run_counted(p, [](const auto& params) { dplr_scan_forward_reference(params); });
+  } else if (p.length == 1 && !save) {
+    at::parallel_for(0, p.batch * p.channels, grain(mode_work * p.states),
+                     [&](int64_t begin, int64_t end) { dplr_scan_step(p, begin, end); });
+  } else {
+    at::parallel_for(0, dplr_scan_groups(p.channels) * p.batch, grain(p.length * p.states * mode_work * kDplrScanGroup),
+                     [&](int64_t begin, int64_t end) { dplr_scan_forward(p, begin, end); });
+  }
+  return {y.to(u_in.scalar_type()), last_state, checkpoints};
+}
+
+Saved forward_cpu(const Tensor& u, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& q, const Tensor& w,
+                  const OptionalTensor& state, const OptionalTensor& positions, bool save, bool reference) {
+  const Parameters parameters{a, b, c, q, w};
+  check(u, parameters, state, positions);
+  return compute_dtype(u) == at::kDouble ? run_forward<double>(u, parameters, state, positions, save, reference)
+                                         : run_forward<float>(u, parameters, state, positions, save, reference);
+}
+
+Saved forward_meta(const Tensor& u, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& q, const Tensor& w,
+                   const OptionalTensor& state, const OptionalTensor& positions, bool save, bool reference) {
+  const Parameters parameters{a, b, c, q, w};
+  check(u, parameters, state, positions);
+  return make_outputs(u, parameters, u.scalar_type(), save && !reference);
+}
+
+Gradients make_gradients(const Tensor& u, const Parameters& parameters, const Tensor& grad_last_state) {
+  const auto options = u.options().dtype(compute_dtype(u));
+  const auto like = [&](const Tensor& t) { return at::empty_symint(t.sym_sizes(), options); };
+  return {empty_channels_last(u, compute_dtype(u)),
+          like(parameters[0]),
+          like(parameters[1]),
+          like(parameters[2]),
+          like(parameters[3]),
+          like(parameters[4]),
+          like(grad_last_state)};
+}
+
+template <class T>
+Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in, const Tensor& u_in,
+                       const Parameters& parameters_in, const OptionalTensor& state_in, const Tensor& checkpoints,
+                       const OptionalTensor& positions_in, bool reference) {
+  const auto dtype = compute_dtype(u_in);
+  const Tensor u = channels_last(u_in, dtype), grad_y = channels_last(grad_y_in, dtype);
+  const Tensor grad_last_state = in_compute_dtype(grad_last_state_in, dtype), state = in_compute_dtype(state_in, dtype);
+  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Parameters parameters = in_compute_dtype(parameters_in, dtype);
+  Gradients gradients = make_gradients(u_in, parameters, grad_last_state);
+  auto& [grad_u, grad_a, grad_b, grad_c, grad_q, grad_w, grad_state] = gradients;
+  DplrScanBackward<T> p;
+  set_problem<T>(p, u, parameters, state, positions);
+  p.checkpoints = checkpoints.const_data_ptr<T>();
+  p.grad_y = grad_y.const_data_ptr<T>();
+  p.grad_last_state = grad_last_state.const_data_ptr<T>();
+  p.grad_u = grad_u.mutable_data_ptr<T>();
+  p.grad_a = grad_a.mutable_data_ptr<T>();
+  p.grad_b = grad_b.mutable_data_ptr<T>();
+  p.grad_c = grad_c.mutable_data_ptr<T>();
+  p.grad_q = grad_q.mutable_data_ptr<T>();
+  p.grad_w = grad_w.mutable_data_ptr<T>();
+  p.grad_state = grad_state.mutable_data_ptr<T>();
+  if (reference) {
+    dplr_scan_backward_reference(p);
+  } else {
+    at::parallel_for(0, dplr_scan_groups(p.channels),
+                     grain(p.batch * p.length * p.states * (20 + 12 * p.rank) * kDplrScanGroup),
+                     [&](int64_t begin, int64_t end) { dplr_scan_backward(p, begin, end); });
+  }
+  return gradients;
+}
+
+Gradients backward_cpu(const Tensor& grad_y, const Tensor& grad_last_state, const Tensor& u, const Tensor& a,
+                       const Tensor& b, const Tensor& c, const Tensor& q, const Tensor& w, const OptionalTensor& state,
+                       const Tensor& checkpoints, const OptionalTensor& positions, bool reference) {
+  const Parameters parameters{a, b, c, q, w};
+  return compute_dtype(u) == at::kDouble
+             ? run_backward<double>(grad_y, grad_last_state, u, parameters, state, checkpoints, positions, reference)
+             : run_backward<float>(grad_y, grad_last_state, u, parameters, state, checkpoints, positions, reference);
+}
+
+Gradients backward_meta(const Tensor&, const Tensor& grad_last_state, const Tensor& u, const Tensor& a, const Tensor& b,
+                        const Tensor& c, const Tensor& q, const Tensor& w, const OptionalTensor&, const Tensor&,
+                        const OptionalTensor&, bool) {
+  return make_gradients(u, {a, b, c, q, w}, grad_last_state);
+}
+
+Saved call_forward(const Tensor& u, const Parameters& p, const OptionalTensor& state, const OptionalTensor& positions,
+                   bool save, bool reference) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("hippodrome::_dplr_scan_forward", "")
+                             .typed<decltype(forward_cpu)>();
+  return op.call(u, p[0], p[1], p[2], p[3], p[4], state, positions, save, reference);
+}
+
+class DplrScan : public torch::autograd::Function<DplrScan> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& u,
+                                                const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& q,
+                                                const Tensor& w, const OptionalTensor& state,
+                                                const OptionalTensor& positions, bool reference) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [y, last_state, checkpoints] = call_forward(u, {a, b, c, q, w}, state, positions, true, reference);
+    context->save_for_backward({u, a, b, c, q, w, state.value_or(Tensor()), checkpoints, positions.value_or(Tensor())});
+    context->saved_data["reference"] = reference;
+    return {y, last_state};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("hippodrome::_dplr_scan_backward", "")
+                               .typed<decltype(backward_cpu)>();
+    const auto saved = context->get_saved_variables();
+    const Tensor &state = saved[6], &positions = saved[8];
+    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
+    auto [u, a, b, c, q, w, initial] =
+        op.call(grads[0], grads[1], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], optional(state),
+                saved[7], optional(positions), context->saved_data["reference"].toBool());
+    torch::autograd::variable_list result{u, a, b, c, q, w};
+    for (size_t i = 0; i < result.size(); ++i) result[i] = result[i].to(saved[i].scalar_type());
+    result.push_back(state.defined() ? initial.to(state.scalar_type()) : Tensor());
+    result.insert(result.end(), 2, Tensor());
+    return result;
+  }
+};
+
+template <bool kReference>
+Outputs without_autograd(const Tensor& u, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& q,
+                         const Tensor& w, const OptionalTensor& state, const OptionalTensor& positions) {
+  auto [y, last_state, checkpoints] = call_forward(u, {a, b, c, q, w}, state, positions, false, kReference);
+  return {y, last_state};
+}
+
+template <bool kReference>
+Outputs with_autograd(const Tensor& u, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& q,
+                      const Tensor& w, const OptionalTensor& state, const OptionalTensor& positions) {
+  bool wanted = given(state) && state->requires_grad();
+  for (const Tensor* t : {&u, &a, &b, &c, &q, &w}) wanted = wanted || t->requires_grad();
+  if (!at::GradMode::is_enabled() || !wanted) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return without_autograd<kReference>(u, a, b, c, q, w, state, positions);
+  }
+  const auto outputs = DplrScan::apply(u, a, b, c, q, w, state, positions, kReference);
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
+  m.def(
+      "dplr_scan(Tensor u, Tensor a, Tensor b, Tensor c, Tensor q, Tensor w, Tensor? state=None,"
+      " Tensor? positions=None) -> (Tensor y, Tensor last_state)");
+  m.def(
+      "dplr_scan_reference(Tensor u, Tensor a, Tensor b, Tensor c, Tensor q, Tensor w, Tensor? state=None,"
+      " Tensor? positions=None) -> (Tensor y, Tensor last_state)");
+  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; empty without `save` and in the
+  // reference.
+  m.def(
+      "_dplr_scan_forward(Tensor u, Tensor a, Tensor b, Tensor c, Tensor q, Tensor w, Tensor? state,"
+      " Tensor? positions, bool save, bool reference) -> (Tensor y, Tensor last_state, Tensor checkpoints)");
+  m.def(
+      "_dplr_scan_backward(Tensor grad_y, Tensor grad_last_state, Tensor u, Tensor a, Tensor b, Tensor c, Tensor q,"
+      " Tensor w, Tensor? state, Tensor checkpoints, Tensor? positions, bool reference) -> (Tensor grad_u,"
+      " Tensor grad_a, Tensor grad_b, Tensor grad_c, Tensor grad_q, Tensor grad_w, Tensor grad_state)");
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CompositeExplicitAutograd, m) {
+  m.impl("dplr_scan", without_autograd<false>);
+  m.impl("dplr_scan_reference", without_autograd<true>);
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
+  m.impl("dplr_scan", with_autograd<false>);
+  m.impl("dplr_scan_reference", with_autograd<true>);
+  m.impl("_dplr_scan_forward", torch::autograd::autogradNotImplementedFallback());
+  m.impl("_dplr_scan_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
+  m.impl("_dplr_scan_forward", forward_cpu);
+  m.impl("_dplr_scan_backward", backward_cpu);
+}
+
+TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
+  m.impl("_dplr_scan_forward", forward_meta);
+  m.impl("_dplr_scan_backward", backward_meta);
+}
+
+}  // namespace dplr_scan_op
+
+std::tuple<at::Tensor, at::Tensor> dplr_scan(const at::Tensor& u, const at::Tensor& a, const at::Tensor& b,
+                                             const at::Tensor& c, const at::Tensor& q, const at::Tensor& w,
+                                             const std::optional<at::Tensor>& state,
+                                             const std::optional<at::Tensor>& positions, bool reference) {
+  using Signature = decltype(dplr_scan_op::without_autograd<false>);
+  static const auto fused =
+      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::dplr_scan", "").typed<Signature>();
+  static const auto plain =
+      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::dplr_scan_reference", "").typed<Signature>();
+  return (reference ? plain : fused).call(u, a, b, c, q, w, state, positions);
+}
+
+}  // namespace hippodrome
