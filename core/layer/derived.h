@@ -2,34 +2,40 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "core/layer/parameters.h"
+#include <vector>
+
+#include "core/tensor/tensor.h"
 
 namespace hippodrome {
 
-// A tensor computed from a parameter, kept as long as the parameter stays as it is: at one token a call, an element-wise map
-// of a parameter costs as much as the layer's own kernel. In grad mode it is computed at each call, so that gradients reach
-// the parameter. Writes that LibTorch does not count (through a data pointer) go unnoticed.
+// What a layer computes from parameters alone, such as a discretised system: computed anew by every call that records
+// gradients, otherwise kept until one of the parameters is written or replaced, or another dtype is asked for.
+template <class T>
 class Derived {
  public:
-  // map(parameter.cast(like)).
-  template <class Map>
-  Tensor of(const Parameter& parameter, const Tensor& like, const Map& map) {
-    const Tensor& source = parameter.value;
-    if (at::GradMode::is_enabled() || source.is_inference()) return map(parameter.cast(like));
-    if (!source_.is_same(source) || version_ != source._version() || dtype_ != like.scalar_type()) {
-      value_ = map(parameter.cast(like));
-      source_ = source;  // held, so that another tensor cannot take its place unnoticed
-      version_ = source._version();
-      dtype_ = like.scalar_type();
+  // derive() in `dtype`; `sources` are the values that it reads, always the same ones in the same order.
+  template <class Derive>
+  T get(const std::vector<Tensor>& sources, at::ScalarType dtype, const Derive& derive) {
+    bool known = sources_.size() == sources.size() && dtype_ == dtype;
+    for (size_t i = 0; i < sources.size(); ++i) {
+      if (at::GradMode::is_enabled() || sources[i].is_inference())
+        return derive();  // inference tensors count no writes
+      known = known && sources_[i].is_same(sources[i]) && versions_[i] == sources[i]._version();
     }
+    if (known) return value_;
+    value_ = derive();
+    sources_ = sources;
+    versions_.clear();
+    for (const Tensor& source : sources) versions_.push_back(source._version());
+    dtype_ = dtype;
     return value_;
   }
 
  private:
-  Tensor source_;
-  Tensor value_;
-  int64_t version_ = 0;
+  T value_;
   at::ScalarType dtype_ = at::kFloat;
+  std::vector<Tensor> sources_;
+  std::vector<int64_t> versions_;
 };
 
 }  // namespace hippodrome

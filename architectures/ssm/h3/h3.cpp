@@ -121,7 +121,6 @@ H3::H3(const Config& config, const Site& site)
   C_ = parameters_.add("C", {heads_, pairs_, 2}, initialise::normal(std::sqrt(0.5)), readout);
   D_ = parameters_.add("D", {heads_}, initialise::normal(1.0), readout);
   parameters_.adopt("output_linear", output_.parameters());
-  derived_ = DerivedSystem<Operators>({shift_B_, shift_C_, shift_D_, log_dt_, log_decay_, frequency_, B_, C_});
 }
 
 State H3::initial_state(const StateSpec& spec) const {
@@ -134,7 +133,9 @@ State H3::initial_state(const StateSpec& spec) const {
 Tensor H3::forward(const Tensor& x, const Context& context, State* state) {
   // Between the projections everything is float32 or wider, as the models and their states.
   const auto wide = h3_detail::wide_of(x.scalar_type());
-  const Operators operators = derived_.get(wide, [&] { return derive(wide); });
+  const Operators operators = derived_.get({shift_B_->value, shift_C_->value, shift_D_->value, log_dt_->value, log_decay_->value,
+                                           frequency_->value, B_->value, C_->value},
+                                          wide, [&] { return derive(wide); });
   const Tensor q = q_.forward(x).to(wide), k = k_.forward(x).to(wide), v = v_.forward(x).to(wide);
   const auto [shifted, last_keys] =
       causal_fir(k, operators.taps, state ? OptionalTensor(state->get("shift")) : std::nullopt, context.op_positions(),

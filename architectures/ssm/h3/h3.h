@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "architectures/ssm/derived_system.h"
 #include "core/base/config.h"
+#include "core/layer/derived.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
 
@@ -61,7 +61,7 @@ class H3 final : public Layer {
   ParameterPtr log_decay_, frequency_;  // [D / dh, N/2]; A = -e^log_decay + i frequency
   ParameterPtr B_, C_;                  // [D / dh, N/2, 2]
   ParameterPtr D_;                      // [D / dh]
-  DerivedSystem<Operators> derived_;
+  Derived<Operators> derived_;
 };
 
 }  // namespace hippodrome

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "architectures/ssm/derived.h"
 #include "architectures/ssm/hippo/hippo.h"
 #include "architectures/ssm/lssl/dense_system.h"
 #include "core/base/config.h"
+#include "core/layer/derived.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
 

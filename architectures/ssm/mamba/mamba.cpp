@@ -117,7 +117,7 @@ State Mamba::initial_state(const StateSpec& spec) const {
 }
 
 Tensor Mamba::decay(const Tensor& x) {
-  const Tensor real = A_.of(*A_log_, x, [](const Tensor& A_log) { return A_log.exp().neg(); });
+  const Tensor real = A_.get({A_log_->value}, x.scalar_type(), [&] { return A_log_->cast(x).exp().neg(); });
   return A_imaginary_ ? at::cat({real, A_imaginary_->cast(x)}, 1) : real;
 }
 

@@ -63,7 +63,7 @@ class Mamba final : public Layer {
   ParameterPtr A_log_;        // [d_in, N]
   ParameterPtr A_imaginary_;  // [d_in, N] or null
   ParameterPtr D_;            // [d_in]
-  Derived A_;                 // -exp(A_log)
+  Derived<Tensor> A_;         // -exp(A_log)
   // Of δ [R], B and C [N, or 2N]; none without inner_norms.
   std::optional<Norm> dt_norm_, B_norm_, C_norm_;
 };

@@ -136,7 +136,7 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
   SsdArguments scan;
   scan.x = selection[0].unflatten(-1, {heads_, head_size_});
   scan.dt = projected[2];
-  scan.A = A_.of(*A_log_, x, [](const Tensor& A_log) { return A_log.exp().neg(); });
+  scan.A = A_.get({A_log_->value}, x.scalar_type(), [&] { return A_log_->cast(x).exp().neg(); });
   scan.B = selection[1].unflatten(-1, {config_.groups, config_.state});
   scan.C = selection[2].unflatten(-1, {config_.groups, config_.state});
   scan.D = D_->cast(x);

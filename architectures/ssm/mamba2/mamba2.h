@@ -61,7 +61,7 @@ class Mamba2 final : public Layer {
   ParameterPtr dt_bias_;      // [H]
   ParameterPtr A_log_;        // [H]
   ParameterPtr D_;            // [H]
-  Derived A_;                 // -exp(A_log)
+  Derived<Tensor> A_;         // -exp(A_log)
 };
 
 }  // namespace hippodrome

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "architectures/ssm/derived.h"
 #include "architectures/ssm/s4/dplr.h"
 #include "core/base/config.h"
+#include "core/layer/derived.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
 

@@ -3,9 +3,9 @@
 #include <optional>
 #include <string>
 
-#include "architectures/ssm/derived.h"
 #include "architectures/ssm/s4d/discretisation.h"
 #include "core/base/config.h"
+#include "core/layer/derived.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
 

@@ -102,7 +102,7 @@ HWY_INLINE StepFactors<kComplex, T> step_factors(Vector<T> delta, const Number<k
   const Tag<T> d;
   StepFactors<kComplex, T> f;
   const Number<kComplex, T> z = scaled(delta, A);
-  f.abar = {exp_of(d, z.re), hn::Zero(d)};
+  f.abar = {vector_exp(d, z.re), hn::Zero(d)};
   if constexpr (kComplex) f.abar = {hn::Mul(f.abar.re, hn::Cos(d, z.im)), hn::Mul(f.abar.re, hn::Sin(d, z.im))};
   f.phi = {delta, hn::Zero(d)};
   f.psi = {hn::Zero(d), hn::Zero(d)};

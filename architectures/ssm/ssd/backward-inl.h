@@ -122,7 +122,7 @@ void gate_backward(const Params<T>& p, const Gradients<T>& grad, const Item& ite
     for (int64_t c = 0; c < s.P; c += kLanes<T>) {
       Vector<T> dy = from != nullptr ? load_part(from + c, s.P - c) : hn::Zero(d);
       if (p.z.data != nullptr) {
-        const Vector<T> one = hn::Set(d, T(1)), z_c = load_part(z + c, s.P - c), gate = math::sigmoid_of(d, z_c);
+        const Vector<T> one = hn::Set(d, T(1)), z_c = load_part(z + c, s.P - c), gate = vector_sigmoid(d, z_c);
         const Vector<T> dy_gate = hn::Mul(dy, gate), y = hn::Load(d, s.Y + i * s.P_row + c);
         const Vector<T> dz = hn::Mul(hn::Mul(dy_gate, y), hn::MulAdd(z_c, hn::Sub(one, gate), one));
         if (grad.z != nullptr) store_part(dz, grad.z + at + c, s.P - c);
@@ -239,7 +239,7 @@ void write_step_gradient(const Params<T>& p, const Gradients<T>& grad, const Ite
   const Tag<T> d;
   const int64_t last = steps.count - 1;
   for (int64_t i = 0; i < steps.count; i += kLanes<T>)
-    hn::Store(math::sigmoid_of(d, hn::Load(d, s.decays.raw + i)), d, s.slope + i);
+    hn::Store(vector_sigmoid(d, hn::Load(d, s.decays.raw + i)), d, s.slope + i);
   const auto time = [&](int64_t i) {
     return static_cast<double>(s.decays.high[i]) + static_cast<double>(s.decays.low[i]);
   };

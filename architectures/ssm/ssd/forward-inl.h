@@ -107,7 +107,7 @@ void write_outputs(const Params<T>& p, const Item& item, int64_t h, const Steps&
       Vector<T> v = hn::Load(d, Y + i * row + c);
       if (p.z.data != nullptr) {
         const Vector<T> gate = load_part(z + c, p.head_size - c);
-        v = hn::Mul(v, hn::Mul(gate, math::sigmoid_of(d, gate)));
+        v = hn::Mul(v, hn::Mul(gate, vector_sigmoid(d, gate)));
       }
       store_part(v, y + c, p.head_size - c);
     }

@@ -10,16 +10,17 @@
 #include <algorithm>
 #include <cstring>
 
-#include "architectures/ssm/selective_scan/op.h"
-#include "architectures/ssm/selective_scan/vector_math-inl.h"
 #include "architectures/ssm/ssd/op.h"
 #include "architectures/ssm/ssd/product-inl.h"
+#include "core/tensor/vector_math-inl.h"
 #include "hwy/aligned_allocator.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::ssd_kernel {
 namespace HWY_NAMESPACE {
-namespace math = hippodrome::s6::HWY_NAMESPACE;
+using hippodrome::HWY_NAMESPACE::vector_exp;
+using hippodrome::HWY_NAMESPACE::vector_sigmoid;
+using hippodrome::HWY_NAMESPACE::vector_softplus;
 
 template <class T>
 int64_t padded(int64_t count) {
@@ -179,7 +180,7 @@ struct Decays {
     std::fill(raw + count, raw + kTile, T(0));
     for (int64_t i = 0; i < count; i += kLanes<T>) {
       const Vector<T> r = hn::Load(d, raw + i);
-      const Vector<T> step = p.dt_softplus ? math::softplus_of(d, r) : r;
+      const Vector<T> step = p.dt_softplus ? vector_softplus(d, r, static_cast<T>(kSoftplusThreshold)) : r;
       hn::Store(step, d, unclamped + i);
       const auto low_limit = hn::Set(d, static_cast<T>(p.dt_low)), high_limit = hn::Set(d, static_cast<T>(p.dt_high));
       hn::Store(hn::Min(hn::Max(step, low_limit), high_limit), d, dt + i);
@@ -194,8 +195,8 @@ struct Decays {
     std::fill(high + count, high + kTile, high[count - 1]);
     std::fill(low + count, low + kTile, low[count - 1]);
     for (int64_t i = 0; i < count; i += kLanes<T>) {
-      hn::Store(math::exp_of(d, hn::Mul(hn::Set(d, A), hn::Load(d, high + i))), d, into + i);
-      hn::Store(math::exp_of(d, hn::Mul(hn::Set(d, A), time_between(count - 1, i))), d, out + i);
+      hn::Store(vector_exp(d, hn::Mul(hn::Set(d, A), hn::Load(d, high + i))), d, into + i);
+      hn::Store(vector_exp(d, hn::Mul(hn::Set(d, A), time_between(count - 1, i))), d, out + i);
     }
     whole = steps.carried == count ? into[count - 1] : T(0);
     std::fill(into + steps.carried, into + kTile, T(0));
@@ -214,7 +215,7 @@ struct Decays {
   // sequence of step i.
   HWY_INLINE Vector<T> row(const Steps& steps, int64_t i, int64_t j) const {
     const Tag<T> d;
-    Vector<T> decay = math::exp_of(d, hn::Mul(hn::Set(d, A), time_between(i, j)));
+    Vector<T> decay = vector_exp(d, hn::Mul(hn::Set(d, A), time_between(i, j)));
     const int64_t inside = i + 1 - j, before = steps.start[i] - j;
     if (inside < kLanes<T>) {
       decay = inside <= 0 ? hn::Zero(d) : hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(inside)), decay);

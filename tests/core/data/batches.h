@@ -35,6 +35,10 @@ inline ConfigValue with(ConfigValue config, const std::string& key, int64_t valu
   config.set(key, ConfigValue(value));
   return config;
 }
+inline ConfigValue with(ConfigValue config, const std::string& key, const std::string& value) {
+  config.set(key, ConfigValue(value));
+  return config;
+}
 
 inline Batch batch_of(const Task& task, const BatchRequest& request) {
   absl::StatusOr<Batch> batch = task.batch(request);
