@@ -87,7 +87,7 @@ absl::StatusOr<ModelConfig> read(const Json& json, const std::string& file) {
                                          {"dt_min", ConfigValue(keys.time_step_min)},
                                          {"dt_max", ConfigValue(keys.time_step_max)},
                                          {"dt_floor", ConfigValue(keys.time_step_floor)},
-                                         {"norm_epsilon", ConfigValue(keys.layer_norm_epsilon)}});
+                                         {"gate_norm_epsilon", ConfigValue(keys.layer_norm_epsilon)}});
   if (limit.low > 0.0) table.set("dt_limit_low", ConfigValue(limit.low));
   if (limit.high < kInfinity) table.set("dt_limit_high", ConfigValue(limit.high));
   config.blocks.set("mamba2", std::move(table));

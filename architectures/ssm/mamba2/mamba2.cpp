@@ -55,7 +55,7 @@ void Mamba2::Config::bind(Fields& fields) {
   fields.number("dt_limit_low", dt_limit_low, {0.0, kInfinity}, "step sizes are clamped to at least this");
   fields.number("dt_limit_high", dt_limit_high, {0.0, kInfinity}, "step sizes are clamped to at most this");
   fields.flag("norm_before_gate", norm_before_gate, "norm, then gate, instead of a norm of the gated output");
-  fields.number("norm_epsilon", norm_epsilon, {1e-12, 1.0}, "added to the norm's mean squares");
+  fields.number("gate_norm_epsilon", gate_norm_epsilon, {1e-12, 1.0}, "added to the mean squares of the norm at the gate");
   fields.choice("kernel", kernel, {"fused", "reference"}, "the project's scan and convolution, or their plain loops");
 }
 
@@ -88,7 +88,7 @@ Mamba2::Mamba2(const Config& config, const Site& site)
                 {.bias = config.bias,
                  .weight = initialise::scaled(initialise::uniform_fan_in(inner_),
                                               1.0 / std::sqrt(static_cast<double>(site.blocks)))}),
-      norm_(Norm::Kind::kRmsNorm, inner_, config.norm_epsilon) {
+      norm_(Norm::Kind::kRmsNorm, inner_, config.gate_norm_epsilon) {
   const ParameterFacts no_decay{.weight_decay = false}, sensitive{.weight_decay = false, .keep_float32 = true};
   const int64_t channels = inner_ + 2 * config.groups * config.state;
   parameters_.adopt("in_proj", in_proj_.parameters());
@@ -117,7 +117,7 @@ Tensor Mamba2::normed(const Tensor& y) const {
   const Tensor wide = y.to(y.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   const int64_t size = inner_ / config_.groups;
   const Tensor groups = wide.unflatten(-1, {config_.groups, size});
-  const Tensor unit = rms_norm(groups, at::ones({size}, wide.options()), config_.norm_epsilon).flatten(-2);
+  const Tensor unit = rms_norm(groups, at::ones({size}, wide.options()), config_.gate_norm_epsilon).flatten(-2);
   return unit.mul(norm_.weight()->cast(wide)).to(y.scalar_type());
 }
 

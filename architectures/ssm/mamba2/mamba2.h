@@ -30,7 +30,7 @@ class Mamba2 final : public Layer {
     double dt_limit_low = 0.0;
     double dt_limit_high = std::numeric_limits<double>::infinity();
     bool norm_before_gate = false;
-    double norm_epsilon = 1e-5;
+    double gate_norm_epsilon = 1e-5;
     std::string kernel = "fused";
     void bind(Fields& fields);
   };

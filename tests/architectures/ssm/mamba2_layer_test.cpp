@@ -66,7 +66,7 @@ Tensor step_by_step(Made<Mamba2>& layer, const Mamba2::Config& config, const Ten
       for (int64_t begin = 0; begin < d; begin += d / s.groups) {
         double squares = 0.0;
         for (int64_t i = begin; i < begin + d / s.groups; ++i) squares += y[i] * y[i];
-        const double scale = 1.0 / std::sqrt(squares / static_cast<double>(d / s.groups) + config.norm_epsilon);
+        const double scale = 1.0 / std::sqrt(squares / static_cast<double>(d / s.groups) + config.gate_norm_epsilon);
         for (int64_t i = begin; i < begin + d / s.groups; ++i) y[i] *= scale * scalar("norm.weight", i);
       }
       for (int64_t i = 0; i < d && config.norm_before_gate; ++i) y[i] *= silu(all[i]);
