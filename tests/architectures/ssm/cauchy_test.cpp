@@ -66,13 +66,15 @@ TEST(Cauchy, FusedMatchesReference) {
       const Evaluation fused = evaluate(op(false, length), in, cotangents);
       expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
       expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
+      // Beside a pole the rounding of a node to float decides, for plain loops as well; how far theirs is out is
+      // chance.
       const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
       const Evaluation rounded =
           evaluate(op(true, length), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
       const Evaluation plain = evaluate(op(true, length), in_float, cotangents_float);
       const Evaluation fast = evaluate(op(false, length), in_float, cotangents_float);
-      expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-      expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+      expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 8, "float outputs " + label);
+      expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 8, "float gradients " + label);
     }
   }
 }
