@@ -9,6 +9,7 @@ void register_presets(Registry& registry) {
   register_ssm_presets(registry);
   register_h3_presets(registry);
   register_mixture_presets(registry);
+  register_hybrid_presets(registry);
 }
 
 }  // namespace hippodrome

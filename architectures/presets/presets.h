@@ -12,6 +12,7 @@ void register_rwkv_presets(Registry& registry);
 void register_ssm_presets(Registry& registry);
 void register_h3_presets(Registry& registry);
 void register_mixture_presets(Registry& registry);
+void register_hybrid_presets(Registry& registry);
 
 // All of them.
 void register_presets(Registry& registry);

@@ -1,0 +1,109 @@
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/randint.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "architectures/registry.h"
+#include "core/io/toml.h"
+#include "core/training/trainer.h"
+
+// Jamba is a pattern of registered layers; what is left to test is the whole.
+namespace hippodrome::jamba_test {
+namespace {
+
+std::unique_ptr<LanguageModel> preset(const std::string& name, int64_t vocabulary, const std::string& more = "") {
+  static const Registry registry = [] {
+    Registry all;
+    register_all(all);
+    return all;
+  }();
+  auto table = *parse_toml((*registry.preset(name))->toml, "preset " + name);
+  if (!more.empty()) table.merge(*parse_toml(more, "test"));
+  const auto config = read_config<ModelConfig>(table, "models");
+  EXPECT_TRUE(config.ok()) << config.status();
+  auto model = LanguageModel::make(*config, vocabulary, "models", registry);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return std::move(*model);
+}
+
+TEST(Jamba, HasThePublishedTotalsAndActives) {
+  const auto jamba = preset("jamba", 65536);
+  EXPECT_EQ(jamba->parameters().count(), 51'570'323'328);
+  EXPECT_EQ(jamba->active_parameters(), 12'110'311'296);
+  const auto large = preset("jamba-1.5-large", 65536);
+  EXPECT_EQ(large->parameters().count(), 398'555'145'696);
+  EXPECT_EQ(large->active_parameters(), 94'149'338'592);
+}
+
+// ai21labs/Jamba-tiny-random: eight layers in two periods of four with attention at i mod 4 = 2, width 128, four experts.
+TEST(Jamba, CountsAnotherPublishedConfig) {
+  const auto tiny = preset("jamba", 65536, R"(
+pattern = ["mamba", "mlp", "mamba", "moe", "attention", "mlp", "mamba", "moe"]
+repeats = 2
+width = 128
+blocks = { mamba = { dt_rank = 8 }, attention = { heads = 4, kv_heads = 2 }, moe = { experts = 4 } }
+)");
+  EXPECT_EQ(tiny->parameters().count(), 127'679'344);
+}
+
+// One layer in eight has a cache that grows, at 8 key-value heads of 128; the others hold a convolution's tail and a state.
+TEST(Jamba, OneLayerInEightGrowsWithTheSequence) {
+  const auto jamba = preset("jamba", 65536);
+  int64_t growing = 0, constant = 0;
+  for (const auto& block : jamba->blocks()) {
+    const StateGrowth growth = block->layer().traits().state_growth;
+    growing += growth == StateGrowth::kLinear;
+    constant += growth == StateGrowth::kConstant;
+  }
+  EXPECT_EQ(growing, 4);
+  EXPECT_EQ(constant, 28);
+}
+
+TEST(Jamba, DecodesTokenByTokenWhatItReadsWhole) {
+  const at::NoGradGuard inference;
+  const auto model = preset("jamba-tiny", 50);
+  model->parameters().materialise(1, at::TensorOptions().dtype(at::kDouble));
+  model->set_compute_dtype(at::kDouble);
+  const Tensor tokens = at::randint(50, {2, 21}, at::kLong);
+  const auto read = [&](int64_t start, int64_t length, ModelState* state) {
+    return model->logits(
+        model->hidden(tokens.narrow(1, start, length), Context::plain(2, length, start, at::kCPU), state));
+  };
+  const Tensor whole = read(0, 21, nullptr);
+  ModelState state = model->initial_state(2, 21);
+  std::vector<Tensor> parts = {read(0, 6, &state)};
+  for (int64_t t = 6; t < 21; ++t) parts.push_back(read(t, 1, &state));
+  EXPECT_LT(at::cat(parts, 1).sub(whole).abs().max().item().toDouble(), 1e-9 * whole.abs().max().item().toDouble());
+}
+
+TEST(Jamba, Learns) {
+  const auto model = preset("jamba-tiny", 16, "width = 32");
+  model->parameters().materialise(1, at::TensorOptions().dtype(at::kFloat));
+  ConfigValue keys;
+  keys.set("vocabulary", ConfigValue(int64_t{8}));
+  keys.set("length", ConfigValue(int64_t{32}));
+  const auto task = make_task("induction", keys, "tasks.induction");
+  ASSERT_TRUE(task.ok()) << task.status();
+  TrainingConfig config;
+  config.steps = 40;
+  config.batch = 16;
+  config.learning_rate = 5e-3;
+  Trainer trainer(*model, **task, config, 1);
+  double first = 0.0, last = 0.0, balance = 0.0;
+  for (int step = 0; step < 40; ++step) {
+    const auto done = trainer.step();
+    ASSERT_TRUE(done.ok()) << done.status();
+    if (step == 0) first = done->loss;
+    last = done->loss;
+    balance = done->auxiliary_loss;
+  }
+  EXPECT_LT(last, 0.9 * first);
+  // Two mixtures, each at 1e-3 times a loss that is 2 when it is even.
+  EXPECT_GT(balance, 2 * 1e-3 * 1.9);
+  EXPECT_LT(balance, 2 * 1e-3 * 3.0);
+}
+
+}  // namespace
+}  // namespace hippodrome::jamba_test
