@@ -2,7 +2,9 @@
 
 #include <filesystem>
 
+#include "architectures/huggingface/checkpoint.h"
 #include "core/io/toml.h"
+#include "experiments/model_folder.h"
 #include "experiments/plan/warnings.h"
 #include "experiments/race/cells.h"
 #include "experiments/race/trial.h"
@@ -47,18 +49,24 @@ absl::StatusOr<std::vector<PlanSubject>> from_preset(const std::string& preset, 
 }
 
 absl::StatusOr<std::vector<PlanSubject>> from_folder(const fs::path& folder, const Registry& registry) {
-  std::vector<PlanSubject> subjects;
   std::unique_ptr<LanguageModel> model;
-  if (fs::exists(folder / "trial.json")) {
+  if (fs::exists(folder / "config.json")) {
+    ASSIGN_OR_RETURN(const huggingface::Description description, huggingface::describe_folder(folder));
+    ASSIGN_OR_RETURN(model, huggingface::make_model(description, registry));
+  } else if (is_model_folder(folder)) {
+    ASSIGN_OR_RETURN(const ModelFolder described, read_model_folder(folder));
+    ASSIGN_OR_RETURN(model, LanguageModel::make(described.config, described.config.vocabulary, "config", registry));
+  } else if (fs::exists(folder / "trial.json")) {
     ASSIGN_OR_RETURN(const TrialSpec spec, read_trial_spec(folder));
     ASSIGN_OR_RETURN(const auto task, make_task(spec.task, spec.task_keys, "tasks." + spec.task_name));
     ASSIGN_OR_RETURN(model, make_model(spec, *task, registry));
   } else {
-    return absl::NotFoundError(folder.string() + " holds no model: give the folder of a trial (with trial.json)");
+    return absl::NotFoundError(folder.string() + " holds no model: give a folder with a config.json, a model.json or a trial.json");
   }
   fs::path named = folder.lexically_normal();
   if (!named.has_filename()) named = named.parent_path();
   ASSIGN_OR_RETURN(PlanSubject subject, subject_of(named.filename().string(), std::move(model)));
+  std::vector<PlanSubject> subjects;
   subjects.push_back(std::move(subject));
   return subjects;
 }

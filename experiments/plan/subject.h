@@ -20,8 +20,8 @@ struct SubjectOptions {
   int64_t vocabulary = 0;                   // of models that leave it to their task; 0: the recipe's [scale], else 256 bytes
 };
 
-// What `what` names: a preset, a recipe (all of its models, matched in size), the folder of a trial, or a Hugging Face folder.
-// Only configurations are read, no weights.
+// What `what` names: a preset, a recipe (all of its models, matched in size), or the folder of a trial, of an imported model or
+// of Hugging Face's layout. Only configurations are read, no weights.
 absl::StatusOr<std::vector<PlanSubject>> plan_subjects(const std::string& what, const SubjectOptions& options,
                                                        const Registry& registry);
 

@@ -26,6 +26,12 @@ std::string bytes_text(int64_t bytes) {
   return bytes % size == 0 ? std::to_string(bytes / size) + " " + kUnits[unit] : format_bytes(static_cast<double>(bytes));
 }
 
+// What must be fitted into, as hardware is sold: "80 GB" or "80 GiB".
+std::string memory_text(int64_t bytes) {
+  constexpr int64_t kGigabyte = 1'000'000'000;
+  return bytes % kGigabyte == 0 ? std::to_string(bytes / kGigabyte) + " GB" : bytes_text(bytes);
+}
+
 std::string most(int64_t number) { return number >= kAnyNumber ? "any" : number == 0 ? "–" : grouped(number); }
 std::string yes_or_no(bool yes) { return yes ? "yes" : "no"; }
 
@@ -90,12 +96,12 @@ std::string fitting_formats(const Plan& plan) {
     if (fit.fits) formats.push_back(fit.weights.format);
   }
   const std::string what = plan.name + " with a sequence of " + grouped(plan.options.context) + " tokens ";
-  const std::string memory = bytes_text(plan.options.memory);
+  const std::string memory = memory_text(plan.options.memory);
   return what + (formats.empty() ? "does not fit " + memory : "fits " + memory + " in " + join(formats, ", ")) + "\n";
 }
 
 std::string inference_table(const Plan& plan) {
-  const std::string memory = bytes_text(plan.options.memory);
+  const std::string memory = memory_text(plan.options.memory);
   std::vector<std::vector<std::string>> table = {{"inference in " + memory, "weights", "with the sequence", "fits",
                                                   "largest context", "largest batch"}};
   for (const InferenceFit& fit : plan.inference) {
@@ -110,7 +116,7 @@ std::string inference_table(const Plan& plan) {
 
 std::string training_table(const Plan& plan) {
   const TrainingFit& fit = plan.training;
-  const std::string memory = bytes_text(plan.options.memory);
+  const std::string memory = memory_text(plan.options.memory);
   std::vector<std::vector<std::string>> table = {
       {"training in " + memory, "activations", "total", "fits", "largest batch", "largest length"},
       {"all kept", bytes_text(fit.bytes.activations), bytes_text(fit.bytes.total()), yes_or_no(fit.fits),

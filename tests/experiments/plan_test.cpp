@@ -44,9 +44,83 @@ constexpr PlanOptions kLongContext = {.context = 262144};
 
 class Plans : public testing_program::ProgramTest {};
 
+// Caches of 262,144 tokens in 16 bit, in GiB, as tables print them: without Mistral's window.
+TEST_F(Plans, CachesHaveTheirPublishedSizes) {
+  const std::map<std::string, int64_t> published = {
+      {"gpt2", 9},           {"llama-2-7b", 128},       {"llama-2-13b", 200},
+      {"llama-2-70b", 80},   {"llama-3.1-8b", 32},      {"llama-3.1-70b", 80},
+      {"llama-3.1-405b", 126}, {"llama-3.1-405b-first-upload", 252}, {"mistral-7b", 32},
+      {"mixtral-8x7b", 32},  {"mixtral-8x22b", 56},     {"jamba", 4},
+      {"jamba-1.5-large", 9},
+  };
+  for (const auto& [preset, gib] : published) {
+    const Plan plan = plan_of(preset, kLongContext);
+    EXPECT_EQ(plan.sequence.cache, gib * kGiB) << preset;
+    EXPECT_THAT(plan_text(plan), HasSubstr(std::to_string(gib) + " GiB of KV cache (bfloat16")) << preset;
+  }
+  const Plan mistral = plan_of("mistral-7b", kLongContext);
+  EXPECT_EQ(mistral.sequence.windowed_cache, kGiB / 2) << "of 4,096 tokens";
+  EXPECT_THAT(plan_text(mistral), HasSubstr("a sliding window caps the cache at 512 MiB"));
+  EXPECT_THAT(plan_of("gpt2", kLongContext).warnings, ElementsAre(HasSubstr("learned positions for 1024 tokens only")));
+}
+
+// Elements per sequence in print; ours lack a tap per channel of each convolution.
+TEST_F(Plans, StatesReconcileWithPublishedOnes) {
+  const std::map<std::string, int64_t> published = {
+      {"mamba-130m", 737'280},     {"mamba-2.8b", 6'553'600},      {"mamba2-130m", 4'890'624},
+      {"mamba2-2.7b", 43'319'296}, {"rwkv-4-169m", 46'080},        {"rwkv-4-14b", 1'024'000},
+      {"jamba", 28 * 8192 * 20},
+  };
+  for (const auto& [preset, elements] : published) {
+    const SequenceBytes sequence = plan_of(preset, {}).sequence;
+    EXPECT_EQ(sequence.published_state_elements, elements) << preset;
+    EXPECT_EQ(sequence.state, 4 * sequence.state_elements) << preset;
+  }
+  EXPECT_EQ(plan_of("mamba-2.8b", {}).break_even.tokens_published, 40);
+}
+
+TEST_F(Plans, WarnsOfWrongNamesAndTables) {
+  EXPECT_THAT(plan_of("llama-2-70b", {}).warnings, IsEmpty());
+  const Plan misprinted = plan_of("llama-2-70b", {}, {.overrides = {"blocks.mlp.hidden=22016"}});
+  EXPECT_THAT(misprinted.warnings, ElementsAre(HasSubstr("28,672 is right")));
+  EXPECT_THAT(plan_text(misprinted), HasSubstr("warning: a feed-forward width of 22,016 is LLaMA-1 65B's"));
+  EXPECT_THAT(plan_of("llama-2-70b", {}, {.overrides = {"blocks.mlp.hidden=22016", "blocks.attention.kv_heads=64"}}).warnings,
+              IsEmpty())
+      << "that is LLaMA-1 65B";
+  const Plan misnamed = plan_of("llama-3-7b", {});
+  EXPECT_THAT(misnamed.warnings, ElementsAre(HasSubstr("there is no Llama 3 7B: the model meant is the 8B")));
+  EXPECT_EQ(misnamed.parameters, 8'030'261'248);
+}
+
+// A folder of Hugging Face's layout needs no weights.
+TEST_F(Plans, ReadsAHuggingFaceConfiguration) {
+  write("config.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32000,
+    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 32, "hidden_act": "silu", "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0, "tie_word_embeddings": false})");
+  EXPECT_EQ(plan_of(folder_.string(), {}).parameters, 6'738'415'616);
+  ASSERT_EQ(run({"plan", "--model", ".", "--json"}), 0) << err();
+  EXPECT_EQ(json::parse(out())["parameters"], 6'738'415'616);
+}
+
+// All weights of a mixture are held, but few are used for a token. With 256 K tokens in 8 bit Jamba fits 80 GB and Mixtral does
+// not (Lieber et al. 2024, table 1 and section 3.2).
+TEST_F(Plans, JambaInEightBitsFitsOneGpuWithALongContext) {
+  PlanOptions options = kLongContext;
+  options.memory = 80'000'000'000;
+  const Plan jamba = plan_of("jamba", options), mixtral = plan_of("mixtral-8x7b", options);
+  EXPECT_EQ(jamba.active_parameters, 12'110'311'296);
+  EXPECT_EQ(jamba.inference[2].weights.format, "int8");
+  EXPECT_TRUE(jamba.inference[2].fits);
+  EXPECT_FALSE(jamba.inference[1].fits) << "in bfloat16 the weights alone take 103 GB";
+  EXPECT_FALSE(mixtral.inference[2].fits);
+  EXPECT_THAT(plan_text(jamba), HasSubstr("jamba with a sequence of 262,144 tokens fits 80 GB in int8, int4"));
+  EXPECT_NEAR(mixtral.flops.matrices, 2.0 * (12'879'925'248.0 - 32000.0 * 4096.0), 1e7) << "norms are no matrices";
+}
+
 // A recurrent model's plan, to the byte: 24 layers, d_in 1536, 16 states, a window of 4 taps of which 3 are kept.
 TEST_F(Plans, MambaBeatsGpt2sCacheFrom40Tokens) {
-  const Plan plan = plan_of("mamba", kLongContext, {.overrides = {"width=768", "repeats=24", "vocabulary=50280"}});
+  const Plan plan = plan_of("mamba-130m", kLongContext);
   EXPECT_EQ(plan.parameters, 129'135'360);
   EXPECT_EQ(plan.sequence.cache, 0);
   EXPECT_EQ(plan.sequence.state_elements, 24 * 1536 * (16 + 3));
@@ -64,7 +138,7 @@ TEST_F(Plans, MambaBeatsGpt2sCacheFrom40Tokens) {
 
 // Peng et al. 2023, table 2 and appendix: the printed FLOPs have the embedding free, those of the text count it.
 TEST_F(Plans, RwkvsFlopsByBothConventions) {
-  const Plan plan = plan_of("rwkv", {}, {.overrides = {"width=768", "repeats=12", "vocabulary=50277"}});
+  const Plan plan = plan_of("rwkv-4-169m", {});
   const double VD = 50277.0 * 768.0, blocks = 13.0 * 768.0 * 768.0 * 12.0;
   EXPECT_EQ(plan.flops.matrices, 2.0 * (VD + blocks));
   EXPECT_NEAR(plan.flops.matrices, 2.613e8, 1e5);
@@ -135,7 +209,7 @@ TEST_F(Plans, WhatFitsFitsJust) {
 // The peak of a training step, measured at the allocator as `hippodrome scale` does, lies within 15 % of the plan's.
 TEST_F(Plans, TrainingMemoryIsWhatScaleMeasures) {
   memory_meter::install();
-  for (const std::string preset : {"transformer", "lstm", "rwkv", "s4d", "mamba"}) {
+  for (const std::string preset : {"transformer", "lstm", "rwkv", "s4", "s4d", "h3", "mamba", "mamba2", "jamba-tiny"}) {
     auto subjects = plan_subjects(preset, {}, everything());
     ASSERT_TRUE(subjects.ok()) << subjects.status();
     PointSpec spec;
