@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "tests/experiments/run_program.h"
 
 // Races that are killed or stopped in the middle of training, and go on as if nothing had been.
@@ -105,7 +107,11 @@ class SlowResumeTest : public ResumeTest, public testing::WithParamInterface<std
 TEST_P(SlowResumeTest, AfterAKillIsBitForBit) { expect_as_if_nothing_had_been(GetParam(), SIGKILL); }
 
 INSTANTIATE_TEST_SUITE_P(Presets, SlowResumeTest, testing::Values("transformer", "gpt2-tiny", "gru", "rwkv", "s4d", "mamba"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& info) {
+                           std::string name = info.param;  // GoogleTest takes letters, digits and _
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace hippodrome::resume_test
