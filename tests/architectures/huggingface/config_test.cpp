@@ -34,7 +34,7 @@ TEST(HuggingFaceConfig, BothDialectsOfRotaryPositionsAreTheSame) {
   const std::string v5 = R"({"model_type": "llama", "rope_parameters": {"rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0,
       "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}, "dtype": "bfloat16"})";
   EXPECT_EQ(write_config(config_of(v4)).json(), write_config(config_of(v5)).json());
-  EXPECT_EQ(block_of(v4, "attention", "rope_base"), "500000.0");
+  EXPECT_EQ(block_of(v4, "attention", "rope_base"), "5e+05");
   EXPECT_EQ(block_of(v4, "attention", "rope_scaling"), "\"llama3\"");
   EXPECT_EQ(block_of(v4, "attention", "rope_original_length"), "8192");
   const std::string older = R"({"model_type": "llama", "rope_scaling": {"type": "linear", "factor": 2}})";

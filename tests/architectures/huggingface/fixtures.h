@@ -117,8 +117,66 @@ inline Checkpoint rwkv() {
   return made;
 }
 
+inline Checkpoint mixtral() {
+  Checkpoint made{{{"model_type", "mixtral"}, {"vocab_size", 11}, {"hidden_size", 12}, {"intermediate_size", 20},
+                   {"num_hidden_layers", 2}, {"num_attention_heads", 3}, {"num_key_value_heads", 1}, {"sliding_window", 4},
+                   {"num_local_experts", 3}, {"num_experts_per_tok", 2}},
+                  {{"model.embed_tokens.weight", {11, 12}}, {"model.norm.weight", {12}}, {"lm_head.weight", {11, 12}}}};
+  layers(made.shapes, "model.layers.", 2,
+         {{"input_layernorm.weight", {12}}, {"post_attention_layernorm.weight", {12}},
+          {"self_attn.q_proj.weight", {12, 12}}, {"self_attn.k_proj.weight", {4, 12}}, {"self_attn.v_proj.weight", {4, 12}},
+          {"self_attn.o_proj.weight", {12, 12}}, {"block_sparse_moe.gate.weight", {3, 12}}});
+  for (const std::string layer : {"0", "1"}) {
+    layers(made.shapes, "model.layers." + layer + ".block_sparse_moe.experts.", 3,
+           {{"w1.weight", {20, 12}}, {"w3.weight", {20, 12}}, {"w2.weight", {12, 20}}});
+  }
+  return made;
+}
+
+inline Checkpoint mamba2() {
+  Checkpoint made{{{"model_type", "mamba2"}, {"vocab_size", 11}, {"hidden_size", 12}, {"expand", 2}, {"num_heads", 6},
+                   {"head_dim", 4}, {"n_groups", 2}, {"state_size", 5}, {"conv_kernel", 3}, {"num_hidden_layers", 2},
+                   {"time_step_limit", {0.0, {{"__float__", "Infinity"}}}}},
+                  {{"backbone.embeddings.weight", {11, 12}}, {"backbone.norm_f.weight", {12}}, {"lm_head.weight", {11, 12}}}};
+  layers(made.shapes, "backbone.layers.", 2,
+         {{"norm.weight", {12}}, {"mixer.in_proj.weight", {74, 12}}, {"mixer.conv1d.weight", {44, 1, 3}},
+          {"mixer.conv1d.bias", {44}}, {"mixer.dt_bias", {6}}, {"mixer.A_log", {6}}, {"mixer.D", {6}},
+          {"mixer.norm.weight", {24}}, {"mixer.out_proj.weight", {12, 24}}});
+  return made;
+}
+
+// Layers: Mamba and experts, attention and a plain MLP, Mamba and experts.
+inline Checkpoint jamba() {
+  Checkpoint made{{{"model_type", "jamba"}, {"vocab_size", 11}, {"hidden_size", 12}, {"intermediate_size", 20},
+                   {"num_hidden_layers", 3}, {"num_attention_heads", 3}, {"num_key_value_heads", 1}, {"num_experts", 3},
+                   {"attn_layer_period", 3}, {"attn_layer_offset", 1}, {"expert_layer_period", 2}, {"expert_layer_offset", 0},
+                   {"mamba_d_state", 5}, {"mamba_d_conv", 3}, {"mamba_expand", 2}, {"mamba_dt_rank", "auto"}},
+                  {{"model.embed_tokens.weight", {11, 12}}, {"model.final_layernorm.weight", {12}}, {"lm_head.weight", {11, 12}}}};
+  layers(made.shapes, "model.layers.", 3, {{"input_layernorm.weight", {12}}, {"pre_ff_layernorm.weight", {12}}});
+  for (const std::string layer : {"0", "2"}) {
+    const std::string prefix = "model.layers." + layer + ".";
+    for (const auto& [name, shape] : Shapes{{"in_proj.weight", {48, 12}}, {"conv1d.weight", {24, 1, 3}}, {"conv1d.bias", {24}},
+                                            {"x_proj.weight", {11, 24}}, {"dt_layernorm.weight", {1}}, {"b_layernorm.weight", {5}},
+                                            {"c_layernorm.weight", {5}}, {"dt_proj.weight", {24, 1}}, {"dt_proj.bias", {24}},
+                                            {"A_log", {24, 5}}, {"D", {24}}, {"out_proj.weight", {12, 24}}}) {
+      made.shapes[prefix + "mamba." + name] = shape;
+    }
+    made.shapes[prefix + "feed_forward.router.weight"] = {3, 12};
+    layers(made.shapes, prefix + "feed_forward.experts.", 3,
+           {{"gate_proj.weight", {20, 12}}, {"up_proj.weight", {20, 12}}, {"down_proj.weight", {12, 20}}});
+  }
+  for (const auto& [name, shape] : Shapes{{"self_attn.q_proj.weight", {12, 12}}, {"self_attn.k_proj.weight", {4, 12}},
+                                          {"self_attn.v_proj.weight", {4, 12}}, {"self_attn.o_proj.weight", {12, 12}},
+                                          {"feed_forward.gate_proj.weight", {20, 12}}, {"feed_forward.up_proj.weight", {20, 12}},
+                                          {"feed_forward.down_proj.weight", {12, 20}}}) {
+    made.shapes["model.layers.1." + name] = shape;
+  }
+  return made;
+}
+
 inline std::map<std::string, Checkpoint> all() {
-  return {{"gpt2", gpt2()}, {"llama", llama()}, {"mistral", mistral()}, {"mamba", mamba()}, {"rwkv", rwkv()}};
+  return {{"gpt2", gpt2()},   {"llama", llama()},   {"mistral", mistral()}, {"mixtral", mixtral()},
+          {"mamba", mamba()}, {"mamba2", mamba2()}, {"rwkv", rwkv()},       {"jamba", jamba()}};
 }
 
 // Each tensor drawn by its name.
