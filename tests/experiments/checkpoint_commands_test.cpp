@@ -2,7 +2,10 @@
 #include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 
+#include <sstream>
+
 #include "core/io/safetensors.h"
+#include "tests/core/data/tokenizer/tiny.h"
 #include "tests/experiments/run_program.h"
 
 // Models that leave for Hugging Face's layout and come back, by the commands that a user would give.
@@ -95,7 +98,41 @@ TEST_F(CheckpointCommands, MistakesAreOneSentence) {
   EXPECT_EQ(run({"export", trial, "--out", "exported"}), 0) << err();
   EXPECT_THAT(complaint({"export", trial, "--out", "exported"}), HasSubstr("holds a model already"));
   EXPECT_THAT(complaint({"evaluate", "exported"}), HasSubstr("name one, e.g. --task text"));
-  EXPECT_THAT(complaint({"generate", "exported", "--prompt", "a"}), HasSubstr("--prompt-ids"));
+  EXPECT_THAT(complaint({"generate", "exported", "--prompt", "a"}),
+              HasSubstr("exported holds no tokenizer: give one by --tokenizer, or token ids by --prompt-ids"));
+}
+
+// A model on 257 tokens, the vocabulary it was trained by, and the text that comes out token by token.
+TEST_F(CheckpointCommands, TextGoesThroughTheTokenizer) {
+  write("vocabulary.txt", tiny_tokenizers::rwkv_lines({}));
+  std::string book;
+  for (int i = 0; i < 400; ++i) book += "中é ab\n";
+  write("book.txt", book);
+  write("race.toml", "threads = 1\nmatmul = \"mkl\"\n[training]\nsteps = 1\nbatch = 2\nevaluate_every = 1\nevaluate_batches = 1\n"
+                     "test_batches = 1\n[[tasks]]\ntask = \"text\"\npath = \"book.txt\"\ntokenizer = \"vocabulary.txt\"\nlength = 16\n"
+                     "[[models]]\npreset = \"transformer\"\nname = \"m\"\nrepeats = 1\nwidth = 16\n");
+  ASSERT_EQ(run({"race", "race.toml", "--out", "run"}), 0) << err();
+  const auto generated = [&](const std::string& model, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate", "--model", model, "--new-tokens", "6", "--greedy"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return printed(arguments);
+  };
+  const std::string trial = "run/trials/text-m-1", text = generated(trial, {"--prompt", "中"});
+  EXPECT_EQ(text.substr(0, 3), "中");
+  // Byte b is id b + 1, so the ids of the prompt and of what follows say the same.
+  std::istringstream ids(generated(trial, {"--prompt-ids", "229 185 174", "--print-ids"}));
+  std::string spelled = "中";
+  for (int id = 0; ids >> id;) spelled += id > 0 ? std::string(1, static_cast<char>(id - 1)) : "<|endoftext|>";
+  EXPECT_EQ(text, spelled + "\n");
+
+  // Outside the race, the folder's own tokenizer, or one that is named.
+  ASSERT_EQ(run({"export", trial, "--out", "exported"}), 0) << err();
+  EXPECT_EQ(generated("exported", {"--prompt", "中", "--tokenizer", "vocabulary.txt"}), text);
+  fs::copy_file(folder_ / "vocabulary.txt", folder_ / "exported/rwkv_vocab.txt");
+  EXPECT_EQ(generated("exported", {"--prompt", "中"}), text);
+  write("large.txt", tiny_tokenizers::rwkv_lines({"ab"}));
+  EXPECT_NE(run({"generate", "exported", "--prompt", "a", "--tokenizer", "large.txt"}), 0);
+  EXPECT_THAT(err(), HasSubstr("the tokenizer has 258 ids and the model 257"));
 }
 
 }  // namespace
