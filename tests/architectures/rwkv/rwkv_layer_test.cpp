@@ -1,3 +1,4 @@
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
@@ -109,6 +110,24 @@ void expect_pieces_and_packing(Made<L>& layer) {
 TEST(RwkvTimeMixLayer, PiecesAndPackingEqualTheWhole) {
   Made<RwkvTimeMix> layer({}, site_of(6), at::kDouble, 0.7);
   expect_pieces_and_packing(layer);
+}
+
+// Decoding goes without graphs and copies: the same bits, and a state that later tokens do not reach into.
+TEST(RwkvTimeMixLayer, WithoutGradientsTheShiftIsTheSame) {
+  Made<RwkvTimeMix> layer({}, site_of(6), at::kDouble, 0.7);
+  const Tensor x = drawn({2, 9, 6}, 1);
+  const Tensor whole = layer->forward(x, Context::plain(2, 9, 0, x.device()), nullptr);
+  State with_graph = fresh_state(*layer, x), without = fresh_state(*layer, x);
+  const Tensor pieces = in_pieces(*layer, x, {3, 1, 4, 1}, with_graph);
+  const at::NoGradGuard no_grad;
+  EXPECT_TRUE(in_pieces(*layer, x, {3, 1, 4, 1}, without).equal(pieces));
+  EXPECT_TRUE(layer->forward(x, Context::plain(2, 9, 0, x.device()), nullptr).equal(whole));
+  for (const auto& [name, value] : with_graph.tensors()) EXPECT_TRUE(without.get(name).equal(value)) << name;
+  Tensor next = drawn({2, 1, 6}, 2);
+  layer->forward(next, Context::plain(2, 1, 9, x.device()), &without);
+  const Tensor shift = without.get("shift").clone();
+  next.zero_();
+  EXPECT_TRUE(without.get("shift").equal(shift));
 }
 
 TEST(RwkvChannelMixLayer, PiecesAndPackingEqualTheWhole) {
