@@ -58,7 +58,7 @@ class ReportTest : public testing::Test {
   }
   void TearDown() override { fs::remove_all(directory_); }
 
-  static fs::path tests_folder() { return fs::absolute(__FILE__).parent_path(); }
+  static fs::path tests_folder() { return testing_folder::source_folder() / "tests/experiments"; }
   fs::path run() const { return directory_ / "run"; }
   void write_rows(const std::string& text) const { write(run() / kRowsFile, text); }
   std::string page() const { return read(run() / "report.html"); }
