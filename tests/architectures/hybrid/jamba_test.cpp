@@ -87,12 +87,12 @@ TEST(Jamba, Learns) {
   const auto task = make_task("induction", keys, "tasks.induction");
   ASSERT_TRUE(task.ok()) << task.status();
   TrainingConfig config;
-  config.steps = 40;
-  config.batch = 16;
-  config.learning_rate = 5e-3;
+  config.steps = 20;
+  config.batch = 8;
+  config.learning_rate = 1e-2;
   Trainer trainer(*model, **task, config, 1);
   double first = 0.0, last = 0.0, balance = 0.0;
-  for (int step = 0; step < 40; ++step) {
+  for (int step = 0; step < 20; ++step) {
     const auto done = trainer.step();
     ASSERT_TRUE(done.ok()) << done.status();
     if (step == 0) first = done->loss;
