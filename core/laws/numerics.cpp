@@ -118,9 +118,9 @@ LawResult gradcheck(const LawSubject& subject) {
 }
 
 // The fast kernel equals the plain one, forward and backward. The error against float64 is at most twice (gradients: three
-// times) that of plain float32 loops, or 1e-6 (gradients: 3e-6) rel-RMS where that is larger. The error of one or two sums
-// that cancel is luck, not a mean: gradients of so few numbers may be off by 2e-4 (the skip of a single head behind a norm,
-// which sees no change of scale, sums terms some hundred times itself). In float64 they are held as all others.
+// times) that of plain float32 loops, or 1e-6 (gradients: 3e-6) rel-RMS where that is larger. The float32 error of one or two
+// sums is luck, not a mean, most of all where they cancel (the skip of a single head behind a norm, which sees no change of
+// scale): gradients of so few numbers are held in float64 alone.
 LawResult kernel(const LawSubject& subject) {
   if (!has_key(subject, "kernel")) return not_applicable("kernel", "the layer has one kernel");
   Worst worst;
@@ -135,9 +135,10 @@ LawResult kernel(const LawSubject& subject) {
     worst.add(rms_error(fast_double.y, exact.y) / 1e-12, at + ", outputs in float64");
     for (size_t i = 0; i < exact.gradients.size(); ++i) {
       if (exact.gradients[i].norm().item().toDouble() < 1e-12) continue;
-      const double floor = exact.gradients[i].numel() < 3 ? 2e-4 : 3e-6;
-      const double allowed = std::max(floor, 3.0 * rms_error(plain.gradients[i], exact.gradients[i]));
-      worst.add(rms_error(fast.gradients[i], exact.gradients[i]) / allowed, at + ", gradient " + std::to_string(i) + " in float32");
+      if (exact.gradients[i].numel() > 2) {
+        const double allowed = std::max(3e-6, 3.0 * rms_error(plain.gradients[i], exact.gradients[i]));
+        worst.add(rms_error(fast.gradients[i], exact.gradients[i]) / allowed, at + ", gradient " + std::to_string(i) + " in float32");
+      }
       worst.add(rms_error(fast_double.gradients[i], exact.gradients[i]) / 1e-10, at + ", gradient " + std::to_string(i) + " in float64");
     }
   }
