@@ -153,7 +153,8 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
   } else if (context.ragged) {
     sight.positions = context.positions;
   }
-  if (context.observer) context.observer->report(name_, "attention_weights", weights(q, k, sight));
+  // All weights take L × T memory. Training always has an observer, which looks for losses.
+  if (context.observer && !context.training) context.observer->report(name_, "attention_weights", weights(q, k, sight));
   // The fused kernel is the CPU's; other devices have LibTorch's.
   Tensor y = config_.kernel == "reference" || (config_.kernel == "fused" && x.device().is_cpu())
                  ? std::get<0>(causal_attention(q, k, v, std::nullopt, config_.window, sight.op_positions(),
