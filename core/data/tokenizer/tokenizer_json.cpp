@@ -182,12 +182,10 @@ class Reader {
       ASSIGN_OR_RETURN(const bool normalized, keys_.flag(list[i], key, "normalized", !special));
       const auto& text = content.get_ref<const std::string&>();
       if (special) model_.special.ids.emplace(text, id);
-      if (normalized) {
-        model_.literal_composed.insert(model_.compose ? composed(text) : text, id);
-      } else {
-        model_.literal.insert(text, id);
-      }
-      model_.tokens.insert_or_assign(id, text);
+      // As it stands in the text where it is looked for, which is what it decodes to.
+      const std::string found = normalized && model_.compose ? composed(text) : text;
+      (normalized ? model_.literal_composed : model_.literal).insert(found, id);
+      model_.tokens.insert_or_assign(id, found);
     }
     return absl::OkStatus();
   }

@@ -77,6 +77,7 @@ TEST(TokenizerJson, ComposesWhatIsNoTokenOfItsOwn) {
   EXPECT_EQ(read(tree)->encode("e\xCC\x81"), Ids{256});
   tree["added_tokens"].push_back({{"id", 400}, {"content", "e\xCC\x81!"}, {"special", false}, {"normalized", true}});
   EXPECT_EQ(read(tree)->encode("é!e\xCC\x81!é"), (Ids{400, 400, 256}));
+  EXPECT_EQ(read(tree)->decode({400}), "é!");
 }
 
 TEST(TokenizerJson, FramesATextAsItsTemplateSays) {
