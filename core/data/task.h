@@ -18,10 +18,15 @@ inline constexpr int64_t kNoLabel = -1;
 
 // What a model sees and what it must answer.
 struct Batch {
-  Tensor tokens;     // [B, L] int64, CPU
-  Tensor labels;     // [B, L] int64, CPU: the token to predict at this position, or kNoLabel
-  Tensor positions;  // [B, L] int64, CPU: -1 padding, 0 starts a sequence
+  Tensor tokens;        // [B, L] int64, CPU
+  Tensor labels;        // [B, L] int64, CPU: the token to predict at this position, or kNoLabel
+  Tensor positions;     // [B, L] int64, CPU: -1 padding, 0 starts a sequence
   bool ragged = false;  // true where positions are anything but 0, 1, 2, … in every row
+  // Of pairs read apart (BatchRequest::apart): what an encoder reads. The above is the target alone, otherwise source
+  // and target.
+  Tensor source;            // [B, S] int64, CPU; undefined where there is none
+  Tensor source_positions;  // [B, S] int64, CPU: -1 padding
+  bool source_ragged = false;
 };
 
 enum class Split { kTrain, kValidation, kTest };
@@ -33,6 +38,7 @@ struct BatchRequest {
   int64_t step = 0;
   int64_t rows = 1;    // B
   int64_t length = 0;  // L; the task says in `default_length` what it is trained at
+  bool apart = false;  // of tasks of pairs (core/data/pairs.h): source and target apart, as encoder–decoders read them
 };
 
 // A level of the metric that has a name: chance, or a shortcut that a model can be stuck on.
@@ -45,16 +51,17 @@ enum class Metric { kAccuracy, kBitsPerByte };
 std::string_view metric_name(Metric metric);  // "accuracy", "bits_per_byte"
 inline bool higher_is_better(Metric metric) { return metric == Metric::kAccuracy; }
 
-// A task: a deterministic source of batches with a metric. Batches depend on (config, seed, split, step, rows, length) alone.
+// A task: a deterministic source of batches with a metric. Batches depend on (config, seed, split, step, rows, length)
+// alone.
 class Task {
  public:
   virtual ~Task() = default;
   // Fails with one sentence when the request cannot be met (a length too short for the task, say).
   virtual absl::StatusOr<Batch> batch(const BatchRequest& request) const = 0;
 
-  virtual int64_t vocabulary() const = 0;       // number of token ids
+  virtual int64_t vocabulary() const = 0;  // number of token ids
   virtual Metric metric() const = 0;
-  virtual int64_t default_length() const = 0;   // L of training
+  virtual int64_t default_length() const = 0;             // L of training
   virtual std::vector<int64_t> test_lengths() const = 0;  // evaluated at the end; includes default_length
   virtual MetricLevel chance(int64_t length) const = 0;
   virtual std::vector<MetricLevel> plateaus(int64_t length) const = 0;

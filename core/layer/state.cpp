@@ -3,13 +3,37 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace hippodrome {
 
 Tensor State::Entry::valid() const {
   return kind == StateKind::kPerToken ? value.narrow(token_dimension, 0, tokens) : value;
+}
+
+void State::Entry::select_sources(const Tensor& rows) {
+  const Tensor chosen = rows.to(at::kCPU).contiguous();
+  const int64_t count = chosen.numel();
+  const int64_t* row = chosen.const_data_ptr<int64_t>();
+  // Sources keep their order of first use, so that runs of rows stay runs.
+  std::vector<int64_t> kept, renumbered(static_cast<size_t>(value.size(0)), -1), result;
+  for (int64_t i = 0; i < count; ++i) {
+    TORCH_CHECK(row[i] >= 0 && row[i] < static_cast<int64_t>(sources.size()), "a state of ", sources.size(),
+                " rows has no row ", row[i]);
+    const int64_t source = sources[static_cast<size_t>(row[i])];
+    int64_t& number = renumbered[static_cast<size_t>(source)];
+    if (number < 0) {
+      number = static_cast<int64_t>(kept.size());
+      kept.push_back(source);
+    }
+    result.push_back(number);
+  }
+  const bool unchanged = static_cast<int64_t>(kept.size()) == value.size(0) && std::is_sorted(kept.begin(), kept.end());
+  if (!unchanged) value = value.index_select(0, at::tensor(kept, at::kLong).to(value.device()));
+  sources = std::move(result);
 }
 
 const State::Entry& State::at(std::string_view name) const {
@@ -19,12 +43,32 @@ const State::Entry& State::at(std::string_view name) const {
 }
 
 void State::declare(std::string name, StateKind kind, Tensor value, int64_t token_dimension) {
-  const bool inserted =
-      entries_.emplace(std::move(name), Entry{kind, std::move(value), token_dimension, /*tokens=*/0}).second;
+  Entry entry{kind, std::move(value), token_dimension, /*tokens=*/0, {}};
+  if (kind == StateKind::kPerSource) {
+    entry.sources.resize(static_cast<size_t>(entry.value.size(0)));
+    std::iota(entry.sources.begin(), entry.sources.end(), 0);
+  }
+  const bool inserted = entries_.emplace(std::move(name), std::move(entry)).second;
   TORCH_CHECK(inserted, "a state entry is declared twice");
 }
 
 Tensor State::get(std::string_view name) const { return at(name).valid(); }
+
+int64_t State::rows_per_source(std::string_view name) const {
+  const Entry& entry = at(name);
+  const auto rows = static_cast<int64_t>(entry.sources.size()), sources = entry.value.size(0);
+  if (sources == 0 || rows % sources != 0) return 0;
+  const int64_t run = rows / sources;
+  for (int64_t row = 0; row < rows; ++row) {
+    if (entry.sources[static_cast<size_t>(row)] != row / run) return 0;
+  }
+  return run;
+}
+
+Tensor State::expanded(std::string_view name) const {
+  const Entry& entry = at(name);
+  return entry.value.index_select(0, at::tensor(entry.sources, at::kLong).to(entry.value.device()));
+}
 
 int64_t State::tokens(std::string_view name) const { return at(name).tokens; }
 
@@ -84,7 +128,11 @@ State State::select(const Tensor& rows) const {
   State selected;
   for (const auto& [name, entry] : entries_) {
     Entry chosen = entry;
-    chosen.value = entry.value.index_select(0, rows);
+    if (entry.kind == StateKind::kPerSource) {
+      chosen.select_sources(rows);
+    } else {
+      chosen.value = entry.value.index_select(0, rows);
+    }
     selected.entries_.emplace(name, std::move(chosen));
   }
   return selected;
