@@ -27,6 +27,9 @@ struct Batch {
   Tensor source;            // [B, S] int64, CPU; undefined where there is none
   Tensor source_positions;  // [B, S] int64, CPU: -1 padding
   bool source_ragged = false;
+
+  // Rows [first, first + count).
+  Batch part(int64_t first, int64_t count) const;
 };
 
 enum class Split { kTrain, kValidation, kTest };

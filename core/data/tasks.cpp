@@ -11,6 +11,14 @@ namespace hippodrome {
 
 std::string_view metric_name(Metric metric) { return metric == Metric::kAccuracy ? "accuracy" : "bits_per_byte"; }
 
+Batch Batch::part(int64_t first, int64_t count) const {
+  Batch result = *this;
+  for (Tensor* tensor : {&result.tokens, &result.labels, &result.positions, &result.source, &result.source_positions}) {
+    if (tensor->defined()) *tensor = tensor->narrow(0, first, count);
+  }
+  return result;
+}
+
 int64_t Task::available_steps(Split, int64_t, int64_t) const { return 0; }
 
 const std::vector<TaskEntry>& tasks() {

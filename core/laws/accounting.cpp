@@ -52,6 +52,8 @@ class OnRecordedLibrary {
   const MatrixLibrary before_ = matrix_library();
 };
 
+int64_t memory_length(const Layer& layer) { return layer.traits().needs_memory ? kMemoryLength : 0; }
+
 bool has_kernel_key(const LawSubject& subject) {
   DescribeFields fields;
   (*subject.registry->layer(subject.layer))->describe(fields);
@@ -70,7 +72,7 @@ LawResult state_bytes(const LawSubject& subject) {
     State state = fresh_state(subject, *layer, 2, at::kFloat);
     run_plain(*layer, random_tensor(subject, {2, length, subject.width}, at::kFloat, "x"), &state);
     sizes.push_back(state.bytes());
-    const auto declared = layer->cost({2, length, 0, 4}).state_bytes;
+    const auto declared = layer->cost({2, length, 0, 4, memory_length(*layer)}).state_bytes;
     worst.add(std::abs(static_cast<double>(state.bytes() - declared)),
               "measured " + std::to_string(state.bytes()) + " after " + std::to_string(length) + " tokens, declared " +
                   std::to_string(declared));
@@ -112,15 +114,19 @@ LawResult cost(const LawSubject& subject) {
   const auto layer = make_layer(subject, at::kDouble, has_kernel_key(subject) ? "reference" : "");
   Worst worst;
   for (const auto& [length, context] : {std::pair<int64_t, int64_t>{7, 0}, {1, 5}, {33, 4}}) {
-    State state = fresh_state(subject, *layer, 2, at::kDouble);
-    if (context > 0) run_plain(*layer, random_tensor(subject, {2, context, subject.width}, at::kDouble, "context"), &state);
+    State state;
+    if (context > 0) {
+      state = fresh_state(subject, *layer, 2, at::kDouble);
+      run_plain(*layer, random_tensor(subject, {2, context, subject.width}, at::kDouble, "context"), &state);
+    }
     const Tensor x = random_tensor(subject, {2, length, subject.width}, at::kDouble, "x");
     FlopMeter meter;
     {
       const ProductCounter products;
+      if (context == 0) state = fresh_state(subject, *layer, 2, at::kDouble);  // reading an encoder's output counts
       run_plain(*layer, x, state.empty() ? nullptr : &state, context);
     }
-    const double declared = layer->cost({2, length, context, 8}).flops;
+    const double declared = layer->cost({2, length, context, 8, memory_length(*layer)}).flops;
     worst.add(std::abs(meter.flops() - declared) / std::max(1.0, declared),
               "counted " + std::to_string(static_cast<int64_t>(meter.flops())) + ", declared " +
                   std::to_string(static_cast<int64_t>(declared)) + " for " + std::to_string(length) + " tokens behind " +

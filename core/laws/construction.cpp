@@ -14,6 +14,9 @@ LawResult initialisation(const LawSubject& subject) {
   config.repeats = 2;
   config.width = subject.width;
   config.blocks.set(subject.layer, subject.config);
+  if (make_layer(subject, at::kFloat)->traits().needs_memory) {
+    config.encoder.set("pattern", ConfigValue(ConfigValue::List{ConfigValue(std::string("mlp"))}));
+  }
   const auto model = LanguageModel::make(config, /*vocabulary=*/11, "laws", *subject.registry);
   TORCH_CHECK(model.ok(), std::string(model.status().message()));
   constexpr uint64_t kSeed = 5;
@@ -23,7 +26,9 @@ LawResult initialisation(const LawSubject& subject) {
   const auto found = [&](const std::string& what) { worst.add(differing += 1.0, what); };
   for (int64_t repeat = 0; repeat < config.repeats; ++repeat) {
     const std::string name = "blocks." + std::to_string(repeat) + ".mixer";
-    const Site site{name, subject.width, subject.width, repeat, config.repeats, config.repeats};
+    const Site site{name,           subject.width,  subject.width,
+                    repeat,         config.repeats, config.repeats,
+                    (*model)->encoder() ? (*model)->encoder()->output_width() : 0};
     const auto alone = (*subject.registry->layer(subject.layer))->make(subject.config, subject.layer, site);
     TORCH_CHECK(alone.ok(), std::string(alone.status().message()));
     for (const ParameterPtr& parameter : (*alone)->parameters().list()) {
@@ -49,7 +54,7 @@ LawResult initialisation(const LawSubject& subject) {
 // refused with a sentence.
 LawResult configuration(const LawSubject& subject) {
   const LayerEntry& entry = **subject.registry->layer(subject.layer);
-  const Site site{"laws", subject.width, subject.width, 0, 1, 1};
+  const Site site = law_site(subject);
   const auto made_with = [&](const std::string& key, ConfigValue value) {
     ConfigValue config = subject.config;
     config.set(key, std::move(value));

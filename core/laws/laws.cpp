@@ -33,8 +33,7 @@ const std::vector<Law>& laws() {
 
 absl::StatusOr<std::vector<LawResult>> check_laws(const LawSubject& subject) {
   ASSIGN_OR_RETURN(const LayerEntry* entry, subject.registry->layer(subject.layer));
-  const Site site{"laws", subject.width, subject.width, 1, 3, 6};
-  RETURN_IF_ERROR(entry->make(subject.config, subject.layer, site).status());
+  RETURN_IF_ERROR(entry->make(subject.config, subject.layer, law_checks::law_site(subject)).status());
   std::vector<LawResult> results;
   for (const Law& law : laws()) {
     const auto failed = [&](const std::string& why) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "core/laws/specimen.h"
 
@@ -15,11 +16,13 @@ struct Experiment {
   std::unique_ptr<Layer> layer;
   Tensor x, weights;
   std::map<std::string, Tensor> initial;
+  Memory memory;  // for layers that attend to one
 
   Tensor value(const LawSubject& subject) const {
-    State state = fresh_state(subject, *layer, x.size(0), at::kDouble);
+    State state = fresh_state(subject, *layer, x.size(0), at::kDouble, /*first=*/0, &memory);
     for (const auto& [name, tensor] : initial) state.put(name, tensor);
-    const Tensor y = run_pieces(*layer, x, {3, x.size(1) - 3}, &state, initial.empty() ? 0 : 5);
+    const std::vector<int64_t> cut = {3, x.size(1) - 3}, whole = {x.size(1)};
+    const Tensor y = run_pieces(*layer, x, layer->traits().causal ? cut : whole, &state, initial.empty() ? 0 : 5);
     return y.mul(weights).sum();
   }
 };
@@ -99,7 +102,11 @@ LawResult gradcheck(const LawSubject& subject) {
     State seen = fresh_state(subject, *experiment.layer, 2, at::kDouble);
     run_plain(*experiment.layer, random_tensor(subject, {2, 5, subject.width}, at::kDouble, "seen"), &seen);
     experiment.initial = seen.clone().tensors();
+    // What a state keeps of the encoder's output is made of it anew, so that its gradient is seen.
+    std::erase_if(experiment.initial, [&](const auto& entry) { return seen.kind(entry.first) == StateKind::kPerSource; });
   }
+  experiment.memory = law_memory(2, at::kDouble);
+  experiment.memory.values.requires_grad_(experiment.layer->traits().needs_memory);
   for (auto& [name, tensor] : experiment.initial) tensor.requires_grad_(tensor.is_floating_point());
   experiment.weights = random_tensor(subject, {2, 5, subject.width}, at::kDouble, "weights");
   experiment.value(subject).backward();
@@ -113,6 +120,10 @@ LawResult gradcheck(const LawSubject& subject) {
   for (auto& [name, tensor] : experiment.initial) {
     if (!tensor.is_floating_point()) continue;
     worst.add(directional_error(subject, experiment, tensor, gradient_of(tensor), name), "gradient of the state's " + name);
+  }
+  if (experiment.memory.values.requires_grad()) {
+    Tensor& values = experiment.memory.values;
+    worst.add(directional_error(subject, experiment, values, gradient_of(values), "memory"), "gradient of the encoder's output");
   }
   return worst.result("gradcheck", 1e-6, "relative error");
 }

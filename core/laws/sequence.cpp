@@ -28,6 +28,7 @@ std::vector<int64_t> joined(std::vector<int64_t> first, const std::vector<int64_
 
 // Any cut of the sequence with carried state equals the whole: outputs, the final state (by its continuation), gradients.
 LawResult split(const LawSubject& subject) {
+  if (!make_layer(subject, kDouble)->traits().causal) return not_applicable("split", "every token sees the whole sequence");
   Worst worst;
   for (const int64_t length : {6, 70}) {
     const auto layer = make_layer(subject, kDouble);
@@ -65,6 +66,7 @@ LawResult split(const LawSubject& subject) {
 
 // Token by token, in inference, equals the whole.
 LawResult step(const LawSubject& subject) {
+  if (!make_layer(subject, kDouble)->traits().causal) return not_applicable("step", "every token sees the whole sequence");
   const at::NoGradGuard no_grad;
   const auto layer = make_layer(subject, kDouble);
   constexpr int64_t kLength = 19;
@@ -124,8 +126,8 @@ LawResult padding(const LawSubject& subject) {
       kept_y.push_back(y[row][column]);
     }
     const auto length = static_cast<int64_t>(kept_x.size());
-    State own = fresh_state(subject, *layer, 1, kDouble);
-    const Tensor alone = run_plain(*layer, at::cat(kept_x).view({1, length, -1}), &own);
+    State own = fresh_state(subject, *layer, 1, kDouble, row);
+    const Tensor alone = run_plain(*layer, at::cat(kept_x).view({1, length, -1}), &own, 0, row);
     const std::string where = row == 0 ? "right" : row == 1 ? "left" : "inner";
     worst.add(relative_error(at::cat(kept_y).view({1, length, -1}), alone), where + " padding, outputs");
     const Tensor continued = run_plain(*layer, more.narrow(0, row, 1), &own, length);
@@ -137,6 +139,7 @@ LawResult padding(const LawSubject& subject) {
 // Sequences packed into one row equal the same sequences alone: outputs, gradients, and the state of the last.
 LawResult packing(const LawSubject& subject) {
   const auto layer = make_layer(subject, kDouble);
+  if (layer->traits().needs_memory) return not_applicable("packing", "a row reads one source");
   layer->parameters().set_requires_grad(true);
   constexpr int64_t kFirst = 5, kSecond = 4;
   Tensor x = random_tensor(subject, {2, kFirst + kSecond, subject.width}, kDouble, "x").requires_grad_(true);
@@ -172,7 +175,7 @@ LawResult batch(const LawSubject& subject) {
   const Tensor together = run_plain(*layer, x, nullptr);
   Worst worst;
   for (int64_t row = 0; row < 3; ++row) {
-    worst.add(relative_error(together.narrow(0, row, 1), run_plain(*layer, x.narrow(0, row, 1), nullptr)),
+    worst.add(relative_error(together.narrow(0, row, 1), run_plain(*layer, x.narrow(0, row, 1), nullptr, 0, row)),
               "row " + std::to_string(row));
   }
   return worst.result("batch", kExact, "relative error");

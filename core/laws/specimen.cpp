@@ -1,6 +1,7 @@
 #include "core/laws/specimen.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
@@ -19,9 +20,7 @@ std::unique_ptr<Layer> make_layer(const LawSubject& subject, at::ScalarType dtyp
   TORCH_CHECK(entry.ok(), std::string(entry.status().message()));
   ConfigValue config = subject.config;
   if (!kernel.empty()) config.set("kernel", ConfigValue(kernel));
-  // The second of three repetitions: a layer that initialises by depth is caught off its end points.
-  const Site site{"laws", subject.width, subject.width, 1, 3, 6};
-  auto layer = (*entry)->make(config, subject.layer, site);
+  auto layer = (*entry)->make(config, subject.layer, law_site(subject));
   TORCH_CHECK(layer.ok(), std::string(layer.status().message()));
   Parameters& parameters = (*layer)->parameters();
   parameters.materialise(/*seed=*/7, at::TensorOptions().dtype(dtype).device(subject.device));
@@ -38,8 +37,32 @@ Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::
   return values.to(dtype).to(subject.device);
 }
 
-State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype) {
-  return layer.initial_state({rows, 0, at::TensorOptions().dtype(dtype).device(subject.device)});
+Site law_site(const LawSubject& subject) {
+  return {.name = "laws",
+          .width = subject.width,
+          .output_width = subject.width,
+          .repeat = 1,
+          .repeats = 3,
+          .blocks = 6,
+          .memory_width = kMemoryWidth};
+}
+
+Memory law_memory(int64_t rows, const at::TensorOptions& options, int64_t first) {
+  Tensor values = at::empty({first + rows, kMemoryLength, kMemoryWidth}, at::kDouble);
+  initialise::normal(1.0)(values, RandomStream(11, "memory"));
+  Tensor positions = at::arange(kMemoryLength, at::kLong).repeat({first + rows, 1});
+  for (int64_t row = 1; row < first + rows; row += 2) {
+    positions[row][kMemoryLength - 1].fill_(-1);
+    values[row][kMemoryLength - 1].fill_(0.0);
+  }
+  return {values.narrow(0, first, rows).to(options), positions.narrow(0, first, rows).to(options.device()), true};
+}
+
+State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype, int64_t first,
+                  const Memory* memory) {
+  const auto options = at::TensorOptions().dtype(dtype).device(subject.device);
+  const Memory usual = law_memory(rows, options, first);
+  return layer.initial_state({rows, 0, options, layer.traits().needs_memory ? (memory ? memory : &usual) : nullptr});
 }
 
 Tensor run_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t>& pieces, State* state, int64_t start) {
@@ -52,8 +75,11 @@ Tensor run_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t>& pie
   return at::cat(outputs, 1);
 }
 
-Tensor run_plain(Layer& layer, const Tensor& x, State* state, int64_t start) {
-  return run_layer(layer, x, Context::plain(x.size(0), x.size(1), start, x.device()), state);
+Tensor run_plain(Layer& layer, const Tensor& x, State* state, int64_t start, int64_t first_row) {
+  Context context = Context::plain(x.size(0), x.size(1), start, x.device());
+  const Memory memory = law_memory(x.size(0), x.options(), first_row);
+  if (layer.traits().needs_memory) context.memory = &memory;
+  return run_layer(layer, x, context, state);
 }
 
 Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<int64_t>>& positions, State* state) {
@@ -62,6 +88,8 @@ Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<i
   for (const auto& row : positions) flat.insert(flat.end(), row.begin(), row.end());
   context.positions = at::tensor(flat, at::kLong).view({x.size(0), x.size(1)}).to(x.device());
   context.ragged = true;
+  const Memory memory = law_memory(x.size(0), x.options());
+  if (layer.traits().needs_memory) context.memory = &memory;
   return run_layer(layer, x, context, state);
 }
 

@@ -18,11 +18,22 @@ std::unique_ptr<Layer> make_layer(const LawSubject& subject, at::ScalarType dtyp
 // Standard normal values named by `name`, [sizes].
 Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::ScalarType dtype, const std::string& name);
 
-State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype);
+// Where the subject stands: the second of three repetitions, so that a layer that initialises by depth is caught off its end
+// points. There is an encoder before it, for those who attend to one.
+Site law_site(const LawSubject& subject);
+
+// An encoder's output, rows [first, first + rows) of one that is always the same; every second row ends in padding.
+inline constexpr int64_t kMemoryLength = 5, kMemoryWidth = 6;
+Memory law_memory(int64_t rows, const at::TensorOptions& options, int64_t first = 0);
+
+// Where the layer attends to an encoder, made of law_memory, or of the memory given.
+State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype, int64_t first = 0,
+                  const Memory* memory = nullptr);
 
 // Runs x [B, L, D] in pieces of these lengths from `state`, plain positions from `start`; outputs joined.
 Tensor run_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t>& pieces, State* state, int64_t start = 0);
-Tensor run_plain(Layer& layer, const Tensor& x, State* state, int64_t start = 0);
+// `first_row`: which of law_memory's rows the first of x is.
+Tensor run_plain(Layer& layer, const Tensor& x, State* state, int64_t start = 0, int64_t first_row = 0);
 // Runs with the given positions [B][L].
 Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<int64_t>>& positions, State* state);
 

@@ -33,7 +33,7 @@ void Parameters::adopt(std::string_view prefix, Parameters& child) {
       known = known || mine == parameter;
     }
     if (known) continue;
-    parameter->name = std::string(prefix) + "." + parameter->name;
+    if (!prefix.empty()) parameter->name = std::string(prefix) + "." + parameter->name;
     TORCH_CHECK(find(parameter->name) == nullptr, "parameter \"", parameter->name, "\" is declared twice");
     list_.push_back(parameter);
   }

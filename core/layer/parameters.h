@@ -42,7 +42,7 @@ class Parameters {
   Parameters& operator=(Parameters&&) = default;
 
   ParameterPtr add(std::string name, std::vector<int64_t> shape, Initialiser initialiser, ParameterFacts facts = {});
-  // Takes in the parameters of a child, putting `prefix` and a dot before their names. A parameter that is already here
+  // Takes in the parameters of a child, putting `prefix` and a dot before their names (nothing, where it is empty). A parameter that is already here
   // (a tied head) is taken once and keeps its name.
   void adopt(std::string_view prefix, Parameters& child);
 

@@ -39,6 +39,7 @@ class State {
 
   bool has(std::string_view name) const { return entries_.find(name) != entries_.end(); }
   bool empty() const { return entries_.empty(); }
+  StateKind kind(std::string_view name) const { return at(name).kind; }
 
   // Declares an entry with its initial value. `token_dimension` and the initial number of valid tokens (0) are for
   // kPerToken.

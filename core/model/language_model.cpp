@@ -1,20 +1,13 @@
 #include "core/model/language_model.h"
 
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/embedding.h>
+#include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "core/base/text.h"
-
 namespace hippodrome {
 namespace {
-
-Initialiser embedding_initialiser(const std::string& name) {
-  return name == "uniform" ? initialise::uniform(-1e-4, 1e-4) : initialise::normal(0.02);
-}
 
 Initialiser head_initialiser(const std::string& name, int64_t vocabulary, int64_t width) {
   if (name == "orthogonal") {
@@ -24,35 +17,71 @@ Initialiser head_initialiser(const std::string& name, int64_t vocabulary, int64_
   return name == "default" ? initialise::uniform_fan_in(width) : initialise::normal(0.02);
 }
 
-// PE(pos, 2i) = sin(pos / 10000^(2i/D)), PE(pos, 2i+1) = cos of the same (Vaswani et al. 2017, section 3.5); [B, L, D].
-Tensor sinusoids(const Tensor& positions, int64_t width) {
-  const auto options = positions.options().dtype(at::kDouble);
-  const Tensor exponent = at::arange(0, width, 2, options).mul(-std::log(10000.0) / static_cast<double>(width));
-  const Tensor angle = positions.to(at::kDouble).unsqueeze(-1).mul(exponent.exp());
-  return at::cat({angle.sin().unsqueeze(-1), angle.cos().unsqueeze(-1)}, -1).flatten(-2).narrow(-1, 0, width);
+// The rows of an embedding: the config's own, which must hold all tokens to be read.
+absl::StatusOr<int64_t> vocabulary_of(const StackConfig& config, int64_t tokens, const std::string& path) {
+  if (config.vocabulary == 0) return tokens;
+  if (config.vocabulary < tokens) {
+    return absl::InvalidArgumentError("[" + path + "] vocabulary = " + std::to_string(config.vocabulary) +
+                                      " is less than the " + std::to_string(tokens) + " tokens to be read");
+  }
+  return config.vocabulary;
+}
+
+absl::StatusOr<EncoderConfig> encoder_config(const ModelConfig& model, const std::string& path) {
+  EncoderConfig config;
+  config.width = model.width;
+  config.vocabulary = model.vocabulary;
+  config.block = model.block;
+  config.final_norm = model.final_norm;
+  config.positions = model.positions;
+  config.max_positions = model.max_positions;
+  config.embedding_init = model.embedding_init;
+  config.embedding_scale = model.embedding_scale;
+  ReadFields fields(model.encoder, path);
+  config.bind(fields);
+  RETURN_IF_ERROR(fields.finish());
+  return config;
+}
+
+// Each row's tokens in the opposite order, in front of its padding.
+Tensor reversed_tokens(const Tensor& tokens, const Context& context) {
+  if (!context.ragged) return tokens.flip(1);
+  const Tensor place = at::arange(tokens.size(1), tokens.options()).unsqueeze(0);
+  const Tensor last = context.positions.ge(0).sum(1, /*keepdim=*/true).sub(1);
+  return tokens.gather(1, at::where(place.le(last), last.sub(place), place));
+}
+
+absl::Status check_handover(const Stack& encoder, const Stack& decoder, const std::string& path) {
+  const auto names = [](const Stack& stack) {
+    std::string result;
+    for (const auto& block : stack.blocks()) result += (result.empty() ? "" : ", ") + block->layer_name();
+    return result;
+  };
+  bool fits = encoder.blocks().size() == decoder.blocks().size();
+  for (size_t i = 0; fits && i < encoder.blocks().size(); ++i) {
+    fits = encoder.blocks()[i]->causal() && encoder.blocks()[i]->layer_name() == decoder.blocks()[i]->layer_name() &&
+           encoder.blocks()[i]->output_width() == decoder.blocks()[i]->output_width();
+  }
+  if (fits) return absl::OkStatus();
+  return absl::InvalidArgumentError("[" + path + "] handover = true needs an encoder of the decoder's blocks, of the same widths "
+                                    "and reading forward: the encoder has " + names(encoder) + ", the decoder " + names(decoder));
 }
 
 }  // namespace
 
+void EncoderConfig::bind(Fields& fields) {
+  StackConfig::bind(fields);
+  fields.flag("reverse", reverse, "read the source from its last token to its first");
+  fields.flag("shared_embedding", shared_embedding, "one embedding for source and target");
+}
+
 void ModelConfig::bind(Fields& fields) {
-  fields.texts("pattern", pattern, "the blocks of one repetition, in order; each names a table in `blocks`");
-  fields.integer("repeats", repeats, {1, 10000}, "repetitions of the pattern");
-  fields.integer("width", width, {1, 1 << 20}, "model width D");
-  fields.integer("vocabulary", vocabulary, {0, int64_t{1} << 31}, "rows of embedding and head; 0: the task's tokens");
-  fields.choice("norm", block.norm, {"layer_norm", "rms_norm"}, "normalisation");
-  fields.choice("norm_position", block.norm_position, {"pre", "post", "none"}, "where blocks normalise");
-  fields.number("norm_epsilon", block.norm_epsilon, {0.0, 1.0}, "added to the variance");
-  fields.flag("final_norm", final_norm, "a norm before the head");
-  fields.number("final_norm_epsilon", final_norm_epsilon, {0.0, 1.0}, "of the norm before the head; 0: norm_epsilon");
-  fields.flag("embedding_norm", embedding_norm, "a norm straight after the embedding");
-  fields.choice("positions", positions, {"none", "learned", "sinusoidal"}, "position embedding added to the tokens'");
-  fields.integer("max_positions", max_positions, {1, int64_t{1} << 40}, "rows of the learned position table");
+  StackConfig::bind(fields);
   fields.flag("tied", tied, "the head shares the embedding's matrix");
-  fields.choice("embedding_init", embedding_init, {"normal", "uniform"}, "N(0, 0.02), or U(±1e-4) as RWKV");
-  fields.number("embedding_scale", embedding_scale, {0.0, 1e6}, "factor on the embedding");
   fields.choice("head_init", head_init, {"normal", "default", "orthogonal"},
-                "of an untied head: N(0, 0.02), U(±1/√D), or orthogonal as RWKV");
-  fields.tree("blocks", blocks, "one table per pattern entry: the block's and the layer's keys");
+                "of an untied head: N(0, 0.02), U(±1/√E), or orthogonal as RWKV");
+  fields.tree("encoder", encoder, "what reads the source of pairs: the keys of a model, `reverse`, `shared_embedding`");
+  fields.flag("handover", handover, "blocks start from the states that the encoder's blocks end in");
 }
 
 int64_t ModelState::bytes() const {
@@ -75,125 +104,116 @@ ModelState ModelState::select(const Tensor& rows) const {
 
 absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelConfig& config, int64_t vocabulary,
                                                                    const std::string& path, const Registry& registry) {
-  if (config.vocabulary > 0) {
-    if (config.vocabulary < vocabulary) {
-      return absl::InvalidArgumentError("[" + path + "] vocabulary = " + std::to_string(config.vocabulary) +
-                                        " is less than the " + std::to_string(vocabulary) + " tokens to be read");
-    }
-    vocabulary = config.vocabulary;
-  }
-  if (config.pattern.empty()) {
-    return absl::InvalidArgumentError("[" + path + "] has no blocks: give a preset, or a pattern such as "
-                                      "pattern = [\"attention\", \"mlp\"]");
-  }
-  for (const auto& [key, value] : *config.blocks.table()) {
-    if (std::find(config.pattern.begin(), config.pattern.end(), key) == config.pattern.end()) {
-      return absl::InvalidArgumentError(value.where().text() + ": [" + path + ".blocks." + key +
-                                        "] describes a block that the pattern does not hold" +
-                                        suggestion(key, config.pattern));
-    }
-    if (!value.table()) {
-      return absl::InvalidArgumentError(value.where().text() + ": [" + path + ".blocks] \"" + key +
-                                        "\" must be a table");
-    }
-  }
   auto model = std::make_unique<LanguageModel>();
   model->config_ = config;
-  model->vocabulary_ = vocabulary;
-  const int64_t width = config.width;
-  const Norm::Kind norm = config.block.norm == "rms_norm" ? Norm::Kind::kRmsNorm : Norm::Kind::kLayerNorm;
-  Parameters& parameters = model->parameters_;
-  model->embedding_ =
-      parameters.add("embedding.weight", {vocabulary, width}, embedding_initialiser(config.embedding_init));
-  if (config.positions == "learned") {
-    model->position_embedding_ =
-        parameters.add("position_embedding.weight", {config.max_positions, width}, initialise::normal(0.02));
-  }
-  if (config.embedding_norm) {
-    model->embedding_norm_.emplace(norm, width, config.block.norm_epsilon);
-    parameters.adopt("embedding_norm", model->embedding_norm_->parameters());
-  }
-  const auto blocks = static_cast<int64_t>(config.pattern.size()) * config.repeats;
-  static const ConfigValue no_keys;
-  for (int64_t repeat = 0; repeat < config.repeats; ++repeat) {
-    for (const std::string& entry : config.pattern) {
-      const std::string prefix = "blocks." + std::to_string(model->blocks_.size());
-      const ConfigValue* table = config.blocks.find(entry);
-      const Site site{prefix + ".mixer", width, width, repeat, config.repeats, blocks};
-      ASSIGN_OR_RETURN(auto block, Block::make(entry, table ? *table : no_keys, config.block, path + ".blocks." + entry,
-                                               site, registry));
-      parameters.adopt(prefix, block->parameters());
-      model->blocks_.push_back(std::move(block));
+  ASSIGN_OR_RETURN(model->vocabulary_, vocabulary_of(config, vocabulary, path));
+  const bool has_encoder = !config.encoder.table()->empty();
+  const std::string encoder_path = path + ".encoder";
+  EncoderConfig encoder;
+  if (has_encoder) {
+    ASSIGN_OR_RETURN(encoder, encoder_config(config, encoder_path));
+    ASSIGN_OR_RETURN(const int64_t source_vocabulary, vocabulary_of(encoder, vocabulary, encoder_path));
+    ParameterPtr shared;
+    if (encoder.shared_embedding) {
+      if (encoder.width != config.width || source_vocabulary != model->vocabulary_) {
+        return absl::InvalidArgumentError("[" + encoder_path + "] shared_embedding = true needs the decoder's width and vocabulary");
+      }
+      Parameters own;
+      shared = own.add("embedding.weight", {source_vocabulary, encoder.width},
+                       encoder.embedding_init == "uniform" ? initialise::uniform(-1e-4, 1e-4) : initialise::normal(0.02));
+      model->parameters_.adopt("", own);
     }
+    ASSIGN_OR_RETURN(model->encoder_, Stack::make(encoder, source_vocabulary, shared, "encoder.", /*memory_width=*/0,
+                                                  encoder_path, registry));
+    model->parameters_.adopt("encoder", model->encoder_->parameters());
+    model->reverse_source_ = encoder.reverse;
   }
-  if (config.final_norm) {
-    model->final_norm_.emplace(norm, width,
-                               config.final_norm_epsilon > 0.0 ? config.final_norm_epsilon : config.block.norm_epsilon);
-    parameters.adopt("final_norm", model->final_norm_->parameters());
+  ASSIGN_OR_RETURN(model->decoder_,
+                   Stack::make(config, model->vocabulary_, encoder.shared_embedding ? model->encoder_->embedding() : nullptr, "",
+                               has_encoder ? model->encoder_->output_width() : 0, path, registry));
+  model->parameters_.adopt("", model->decoder_->parameters());
+  if (config.handover) {
+    if (!has_encoder) {
+      return absl::InvalidArgumentError("[" + path + "] handover = true needs an encoder whose states are handed over");
+    }
+    RETURN_IF_ERROR(check_handover(*model->encoder_, *model->decoder_, path));
   }
+  const int64_t width = model->decoder_->output_width();
   if (config.tied) {
-    model->head_.emplace(model->embedding_);
+    if (width != config.width) {
+      return absl::InvalidArgumentError("[" + path + "] the last block gives a width of " + std::to_string(width) +
+                                        ", which the embedding's matrix does not read: set tied = false");
+    }
+    model->head_.emplace(model->decoder_->embedding());
   } else {
-    model->head_.emplace(width, vocabulary, Linear::Options{.weight = head_initialiser(config.head_init, vocabulary, width)});
-    parameters.adopt("head", model->head_->parameters());
+    model->head_.emplace(width, model->vocabulary_,
+                         Linear::Options{.weight = head_initialiser(config.head_init, model->vocabulary_, width)});
+    model->parameters_.adopt("head", model->head_->parameters());
   }
   return model;
 }
 
-Tensor LanguageModel::embed(const Tensor& tokens, const Context& context) const {
-  Tensor x = at::embedding(embedding_->value, tokens);
-  if (config_.embedding_scale != 1.0) x = x.mul(config_.embedding_scale);
-  if (config_.positions == "sinusoidal") {
-    x = x.add(sinusoids(context.positions.clamp_min(0), x.size(2)).to(x.scalar_type()));
-  } else if (position_embedding_) {
-    const int64_t longest = context.positions.max().item().toLong() + 1;
-    TORCH_CHECK(longest <= config_.max_positions, "a sequence of ", longest, " tokens is longer than the model's ",
-                config_.max_positions, " learned positions: raise max_positions");
-    x = x.add(at::embedding(position_embedding_->value, context.positions.clamp_min(0)));
+EncodedSource LanguageModel::encode(const Tensor& source, const Context& context) {
+  TORCH_CHECK(encoder_, "this model has no encoder");
+  EncodedSource result;
+  if (config_.handover) {
+    result.states = encoder_->initial_states({source.size(0), 0, at::TensorOptions().dtype(compute_dtype_).device(source.device())});
   }
-  return embedding_norm_ ? embedding_norm_->forward(x) : x;
+  const Tensor tokens = reverse_source_ ? reversed_tokens(source, context) : source;
+  Tensor values = encoder_->forward(tokens, context, config_.handover ? &result.states : nullptr, compute_dtype_);
+  if (context.ragged) values = values.masked_fill(context.positions.lt(0).unsqueeze(-1), 0.0);
+  result.memory = {values, context.positions, context.ragged};
+  return result;
 }
 
 Tensor LanguageModel::hidden(const Tensor& tokens, const Context& context, ModelState* state) {
-  Tensor x = embed(tokens, context);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    x = blocks_[i]->forward(x, context, state ? &state->blocks[i] : nullptr, compute_dtype_);
-  }
-  if (final_norm_) x = final_norm_->forward(x);
-  return x.to(compute_dtype_);
+  TORCH_CHECK(!encoder_ || state || (context.memory && !config_.handover),
+              "a model with an encoder needs a source: encode it, and give its memory or a state made of it");
+  return decoder_->forward(tokens, context, state ? &state->blocks : nullptr, compute_dtype_);
 }
 
 Tensor LanguageModel::logits(const Tensor& hidden) const { return head_->forward(hidden); }
 
-ModelState LanguageModel::initial_state(int64_t rows, int64_t capacity) const {
-  const StateSpec spec{rows, capacity,
-                       at::TensorOptions().dtype(compute_dtype_).device(embedding_->value.device())};
+ModelState LanguageModel::initial_state(int64_t rows, int64_t capacity, const EncodedSource* source) const {
+  TORCH_CHECK((source != nullptr) == encoder_.has_value(), "a state is made of a source exactly where there is an encoder");
+  const StateSpec spec{rows, capacity, at::TensorOptions().dtype(compute_dtype_).device(decoder_->embedding()->value.device()),
+                       source ? &source->memory : nullptr};
   ModelState state;
-  for (const auto& block : blocks_) state.blocks.push_back(block->layer().initial_state(spec));
+  if (config_.handover) {
+    for (const State& handed : source->states) state.blocks.push_back(handed.clone());
+  } else {
+    state.blocks = decoder_->initial_states(spec);
+  }
   return state;
 }
 
 int64_t LanguageModel::active_parameters() const {
-  int64_t active = parameters_.count();
-  for (const auto& block : blocks_) {
-    const Layer& layer = block->layer();
-    active -= layer.parameters().count() - layer.active_parameters();
-  }
-  return active;
+  return parameters_.count() - decoder_->inactive_parameters() - (encoder_ ? encoder_->inactive_parameters() : 0);
 }
 
 Cost LanguageModel::cost(const Workload& workload) const {
-  Cost total;
-  for (const auto& block : blocks_) total += block->layer().cost(workload);
+  Cost total = decoder_->cost(workload);
   total.flops += head_->flops(static_cast<double>(workload.rows * workload.length));
+  if (encoder_ && workload.context == 0 && workload.memory_length > 0) {
+    Workload source = workload;
+    source.length = workload.memory_length;
+    source.memory_length = 0;
+    Cost encoding = encoder_->cost(source);
+    encoding.state_bytes = 0;  // what the decoder keeps of it is in the decoder's figure
+    total += encoding;
+  }
   return total;
 }
 
 KernelClass LanguageModel::kernel_class() const {
   KernelClass result = KernelClass::kFused;
-  for (const auto& block : blocks_) {
-    const Traits traits = block->layer().traits();
-    if (traits.state_growth != StateGrowth::kNone) result = std::min(result, traits.kernel_class);
+  for (const Stack* stack : {&*decoder_, encoder()}) {
+    if (!stack) continue;
+    for (const auto& block : stack->blocks()) {
+      const Traits traits = block->layer().traits();
+      const bool mixes = traits.state_growth != StateGrowth::kNone || !traits.causal || traits.needs_memory;
+      if (mixes) result = std::min(result, traits.kernel_class);
+    }
   }
   return result;
 }

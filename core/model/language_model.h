@@ -6,27 +6,25 @@
 #include <vector>
 
 #include "core/layer/linear.h"
-#include "core/model/block.h"
+#include "core/model/stack.h"
 
 namespace hippodrome {
 
-// A decoder-only model as recipes write it: embedding, a pattern of blocks repeated, a final norm, a head.
-struct ModelConfig {
-  std::vector<std::string> pattern;
-  int64_t repeats = 2;
-  int64_t width = 128;              // D
-  int64_t vocabulary = 0;           // V, rows of embedding and head; 0: as many as the task has tokens
-  BlockConfig block;                // defaults of every block
-  bool final_norm = true;
-  double final_norm_epsilon = 0.0;  // 0: the blocks' (RWKV's is 1e-5 whatever theirs)
-  bool embedding_norm = false;      // a norm straight after the embedding (RWKV's ln0)
-  std::string positions = "none";   // none | learned | sinusoidal, added to the embedding
-  int64_t max_positions = 2048;     // rows of the learned table
-  bool tied = true;                 // the head is the embedding's matrix
-  std::string embedding_init = "normal";  // normal: N(0, 0.02); uniform: U(±1e-4), RWKV's
-  double embedding_scale = 1.0;           // the embedding is multiplied by it (Vaswani: √D)
-  std::string head_init = "normal";       // normal: N(0, 0.02); default: U(±1/√D); orthogonal: RWKV's, gain ½√(V/D)
-  ConfigValue blocks;                     // one table per pattern entry
+// What reads the source of an encoder–decoder, as a model's `encoder` table. Width, vocabulary and what its blocks share are the
+// model's where the table does not say otherwise.
+struct EncoderConfig : StackConfig {
+  bool reverse = false;           // the source is read from its last token to its first (Sutskever et al. 2014, section 3.3)
+  bool shared_embedding = false;  // one embedding for source and target
+  void bind(Fields& fields);
+};
+
+// A language model as recipes write it: embedding, blocks, final norm and head; with an `encoder`, one whose blocks may attend to
+// what the encoder makes of a source sequence, or start from the states that it ends in.
+struct ModelConfig : StackConfig {
+  bool tied = true;                       // the head is the embedding's matrix
+  std::string head_init = "normal";       // normal: N(0, 0.02); default: U(±1/√E); orthogonal: RWKV's, gain ½√(V/E)
+  ConfigValue encoder;                    // an EncoderConfig's table; empty: decoder-only
+  bool handover = false;                  // each block starts from the state in which the encoder's block of its place ends
 
   void bind(Fields& fields);
 };
@@ -39,6 +37,12 @@ struct ModelState {
   ModelState select(const Tensor& rows) const;
 };
 
+// A source, read: what decoding starts from.
+struct EncodedSource {
+  Memory memory;
+  std::vector<State> states;  // in which the encoder's blocks ended; only where they are handed over
+};
+
 class LanguageModel {
  public:
   // Built on the meta device: no memory until parameters().materialise(). `vocabulary` is the number of tokens to be read, of
@@ -46,12 +50,16 @@ class LanguageModel {
   static absl::StatusOr<std::unique_ptr<LanguageModel>> make(const ModelConfig& config, int64_t vocabulary,
                                                              const std::string& path, const Registry& registry);
 
-  // tokens [B, L] int64 -> the last hidden layer, normed, [B, L, D] in the compute dtype.
+  // source [B, S] int64; positions of the context [B, S]: padding stands to the right of a row's tokens.
+  EncodedSource encode(const Tensor& source, const Context& context);
+  // tokens [B, L] int64 -> the last hidden layer, normed, [B, L, E] in the compute dtype. With an encoder: behind `state`, which
+  // initial_state made of the source; where nothing is handed over, `state` may be null and the context holds the memory.
   Tensor hidden(const Tensor& tokens, const Context& context, ModelState* state);
-  // hidden [..., D] -> logits [..., V], so that a trainer asks for them only where there are labels.
+  // hidden [..., E] -> logits [..., V], so that a trainer asks for them only where there are labels.
   Tensor logits(const Tensor& hidden) const;
 
-  ModelState initial_state(int64_t rows, int64_t capacity) const;
+  // With an encoder, `source` is what it made, of as many rows.
+  ModelState initial_state(int64_t rows, int64_t capacity, const EncodedSource* source = nullptr) const;
 
   // Everything but the head is float32 (or float64) at rest; activations inside layers have this dtype.
   void set_compute_dtype(at::ScalarType dtype) { compute_dtype_ = dtype; }
@@ -62,24 +70,23 @@ class LanguageModel {
   const Parameters& parameters() const { return parameters_; }
   // Parameters that a token meets: all but the experts it is not sent to. Both embedding tables count, as in published sizes.
   int64_t active_parameters() const;
-  const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
+  // Null in decoder-only models.
+  const Stack* encoder() const { return encoder_ ? &*encoder_ : nullptr; }
+  const std::vector<std::unique_ptr<Block>>& blocks() const { return decoder_->blocks(); }  // of the decoder
   int64_t vocabulary() const { return vocabulary_; }
-  // The whole model's cost, head included for every token.
+  // The whole model's cost, head included for every token. The encoder's counts where decoding begins (no context): it reads
+  // `memory_length` tokens.
   Cost cost(const Workload& workload) const;
   // The least optimised kernel class among the layers that mix tokens; position-wise layers are matrix products for all.
   KernelClass kernel_class() const;
 
  private:
-  Tensor embed(const Tensor& tokens, const Context& context) const;
-
   ModelConfig config_;
+  bool reverse_source_ = false;
   int64_t vocabulary_ = 0;
   at::ScalarType compute_dtype_ = at::kFloat;
-  ParameterPtr embedding_;           // [V, D]
-  ParameterPtr position_embedding_;  // [P, D], learned positions only
-  std::optional<Norm> embedding_norm_;
-  std::vector<std::unique_ptr<Block>> blocks_;
-  std::optional<Norm> final_norm_;
+  std::optional<Stack> encoder_;
+  std::optional<Stack> decoder_;
   std::optional<Linear> head_;
   Parameters parameters_;
 };

@@ -26,21 +26,42 @@ class AuxiliaryLosses final : public Observer {
 }  // namespace
 
 Tensor BatchLoss::objective(double all_labels, double share) const {
-  const Tensor own = sum.div(all_labels);
+  const Tensor own = (smoothed.defined() ? smoothed : sum).div(all_labels);
   return auxiliary.defined() ? own.add(auxiliary, share) : own;
 }
 
-BatchLoss batch_loss(LanguageModel& model, const Batch& batch, bool training, bool count_correct) {
+absl::Status check_source(const LanguageModel& model, const Batch& batch) {
+  if (!model.encoder() || batch.source.defined()) return absl::OkStatus();
+  return absl::FailedPreconditionError("the model has an encoder, and the task no source for it to read: take a task of pairs, "
+                                       "or a decoder-only model");
+}
+
+BatchLoss batch_loss(LanguageModel& model, const Batch& batch, const TrainingPass* pass, bool count_correct) {
   const at::Device device = model.parameters().list().front()->value.device();
   Context context;
+  AuxiliaryLosses auxiliary;
+  context.training = pass != nullptr;
+  if (pass) {
+    context.observer = &auxiliary;
+    context.draw = pass->draw;
+  }
+  EncodedSource source;
+  ModelState handed_over;
+  if (model.encoder()) {
+    TORCH_CHECK(batch.source.defined(), "a model with an encoder needs a batch whose source stands apart");
+    Context reading = context;
+    reading.positions = batch.source_positions.to(device);
+    reading.ragged = batch.source_ragged;
+    source = model.encode(batch.source.to(device), reading);
+    context.memory = &source.memory;
+    if (model.config().handover) handed_over = model.initial_state(batch.source.size(0), 0, &source);
+  }
   context.positions = batch.positions.to(device);
   context.ragged = batch.ragged;
-  context.training = training;
-  AuxiliaryLosses auxiliary;
-  if (training) context.observer = &auxiliary;
   Tensor labels = batch.labels.flatten();
   const Tensor labelled = at::nonzero(labels.ge(0)).flatten();
-  Tensor hidden = model.hidden(batch.tokens.to(device), context, nullptr).flatten(0, 1);
+  Tensor hidden =
+      model.hidden(batch.tokens.to(device), context, model.config().handover ? &handed_over : nullptr).flatten(0, 1);
   BatchLoss loss;
   loss.labels = labelled.numel();
   loss.auxiliary = auxiliary.sum();
@@ -52,6 +73,10 @@ BatchLoss batch_loss(LanguageModel& model, const Batch& batch, bool training, bo
   Tensor logits = model.logits(hidden);
   if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
   loss.sum = at::cross_entropy_loss(logits, labels, /*weight=*/{}, at::Reduction::Sum);
+  if (pass && pass->label_smoothing > 0.0) {
+    loss.smoothed = at::cross_entropy_loss(logits, labels, /*weight=*/{}, at::Reduction::Sum, /*ignore_index=*/kNoLabel,
+                                           pass->label_smoothing);
+  }
   if (count_correct) loss.correct = logits.argmax(-1).eq(labels).sum().item().toLong();
   return loss;
 }
@@ -64,8 +89,9 @@ absl::StatusOr<Evaluation> evaluate(LanguageModel& model, const Task& task, Spli
   double sum = 0.0;
   int64_t labels = 0, correct = 0;
   for (int64_t step = 0; step < batches; ++step) {
-    ASSIGN_OR_RETURN(const Batch batch, task.batch({split, /*seed=*/0, step, rows, length}));
-    const BatchLoss loss = batch_loss(model, batch, /*training=*/false, task.metric() == Metric::kAccuracy);
+    ASSIGN_OR_RETURN(const Batch batch, task.batch({split, /*seed=*/0, step, rows, length, /*apart=*/model.encoder() != nullptr}));
+    RETURN_IF_ERROR(check_source(model, batch));
+    const BatchLoss loss = batch_loss(model, batch, /*pass=*/nullptr, task.metric() == Metric::kAccuracy);
     sum += loss.sum.item().toDouble();
     labels += loss.labels;
     correct += loss.correct;

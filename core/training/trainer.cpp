@@ -16,6 +16,9 @@ void TrainingConfig::bind(Fields& fields) {
   fields.number("learning_rate", learning_rate, {0.0, 100.0}, "peak rate");
   fields.number("warmup", warmup, {0.0, 1.0}, "share of the steps with a rising rate");
   fields.number("final_fraction", final_fraction, {0.0, 1.0}, "rate at the end, as a share of the peak");
+  fields.choice("schedule", schedule, {"cosine", "inverse_sqrt"},
+                "after the warm-up: down half a cosine, or with the inverse square root of the step (Vaswani et al. 2017)");
+  fields.number("label_smoothing", label_smoothing, {0.0, 0.999}, "share of a label's probability spread over all tokens");
   fields.number("weight_decay", weight_decay, {0.0, 10.0}, "AdamW's decoupled decay");
   fields.number("beta1", beta1, {0.0, 0.999999}, "AdamW's decay of the first moment");
   fields.number("beta2", beta2, {0.0, 0.999999}, "AdamW's decay of the second moment");
@@ -37,22 +40,24 @@ Trainer::Trainer(LanguageModel& model, const Task& task, const TrainingConfig& c
       seed_(seed),
       length_(config.length > 0 ? config.length : task.default_length()),
       schedule_{config.learning_rate, static_cast<int64_t>(std::llround(config.warmup * static_cast<double>(config.steps))),
-                config.steps, config.final_fraction},
+                config.steps, config.final_fraction, config.schedule == "inverse_sqrt"},
       optimiser_(model.parameters(), {config.beta1, config.beta2, config.epsilon, config.weight_decay}) {
   model_.set_compute_dtype(config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
   model_.parameters().set_requires_grad(true);
 }
 
 absl::StatusOr<Trainer::Step> Trainer::step() {
-  ASSIGN_OR_RETURN(const Batch batch, task_.batch({Split::kTrain, seed_, steps_done_, config_.batch, length_}));
+  ASSIGN_OR_RETURN(const Batch batch, task_.batch({Split::kTrain, seed_, steps_done_, config_.batch, length_,
+                                                 /*apart=*/model_.encoder() != nullptr}));
+  RETURN_IF_ERROR(check_source(model_, batch));
   const auto labels = static_cast<double>(batch.labels.ge(0).sum().item().toLong());
   const int64_t part_rows = (config_.batch + config_.accumulate - 1) / config_.accumulate;
+  const RandomStream draws = RandomStream(seed_, "training draws").fork(static_cast<uint64_t>(steps_done_));
   double loss = 0.0, auxiliary = 0.0;
   for (int64_t row = 0; row < config_.batch; row += part_rows) {
     const int64_t rows = std::min(part_rows, config_.batch - row);
-    const Batch part{batch.tokens.narrow(0, row, rows), batch.labels.narrow(0, row, rows),
-                     batch.positions.narrow(0, row, rows), batch.ragged};
-    const BatchLoss part_loss = batch_loss(model_, part, /*training=*/true, /*count_correct=*/false);
+    const TrainingPass pass{config_.label_smoothing, draws.fork(static_cast<uint64_t>(row)).key()};
+    const BatchLoss part_loss = batch_loss(model_, batch.part(row, rows), &pass, /*count_correct=*/false);
     if (part_loss.labels == 0) continue;
     const double share = static_cast<double>(rows) / static_cast<double>(config_.batch);
     part_loss.objective(labels, share).backward();

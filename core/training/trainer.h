@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/base/config.h"
+#include "core/base/random.h"
 #include "core/training/adamw.h"
 #include "core/training/loss.h"
 #include "core/training/schedule.h"
@@ -19,6 +20,8 @@ struct TrainingConfig {
   double learning_rate = 1e-3;
   double warmup = 0.05;         // share of the steps
   double final_fraction = 0.1;  // of the peak rate, at the end
+  std::string schedule = "cosine";  // cosine | inverse_sqrt
+  double label_smoothing = 0.0;
   double weight_decay = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;

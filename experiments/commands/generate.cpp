@@ -73,6 +73,9 @@ absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& regi
   if (arguments.greedy) sampling.temperature = 0.0;
   RETURN_IF_ERROR(check(sampling));
   ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.folder, registry));
+  if (loaded.model->encoder()) {
+    return absl::InvalidArgumentError(loaded.folder.string() + " holds a model with an encoder: use hippodrome translate");
+  }
   // Where ids go in and ids come out, no tokenizer is needed, nor in the way.
   std::unique_ptr<Tokenizer> tokenizer;
   if (arguments.prompt_ids.empty() || !arguments.print_ids) {

@@ -32,6 +32,9 @@ absl::StatusOr<Tensor> read_tokens(const std::string& file, int64_t vocabulary) 
 absl::StatusOr<int> run(const LogitsArguments& arguments, const Registry& registry) {
   ASSIGN_OR_RETURN(const at::ScalarType dtype, parse_dtype(arguments.dtype));
   ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.folder, registry, dtype));
+  if (loaded.model->encoder()) {
+    return absl::InvalidArgumentError(loaded.folder.string() + " holds a model with an encoder: use hippodrome translate");
+  }
   LanguageModel& model = *loaded.model;
   ASSIGN_OR_RETURN(const Tensor tokens, read_tokens(arguments.tokens, model.vocabulary()));
   const at::NoGradGuard no_grad;

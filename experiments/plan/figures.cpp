@@ -14,7 +14,9 @@ constexpr int64_t kInt4GroupOverhead = 4;  // bytes: a bfloat16 scale and a bflo
 constexpr int64_t kScale = 2;              // bytes of an int8 row's
 
 // Looked up by row, never multiplied.
-bool is_lookup(const std::string& name) { return name == "embedding.weight" || name == "position_embedding.weight"; }
+bool is_lookup(const std::string& name) {
+  return name == "embedding.weight" || name.ends_with(".embedding.weight") || name.ends_with("position_embedding.weight");
+}
 
 bool is_matrix(const Parameter& parameter) { return parameter.value.dim() >= 2 && !is_lookup(parameter.name); }
 
@@ -51,6 +53,30 @@ KindSize& row_of(std::vector<KindSize>& kinds, const std::string& kind) {
   return kinds.back();
 }
 
+// All blocks, an encoder's first.
+struct PlacedBlock {
+  const Block* block;
+  bool in_encoder;
+};
+
+std::vector<PlacedBlock> all_blocks(const LanguageModel& model) {
+  std::vector<PlacedBlock> all;
+  if (model.encoder()) {
+    for (const auto& block : model.encoder()->blocks()) all.push_back({block.get(), true});
+  }
+  for (const auto& block : model.blocks()) all.push_back({block.get(), false});
+  return all;
+}
+
+// Elements of all parameters that are looked up by row.
+int64_t lookups(const LanguageModel& model) {
+  int64_t total = 0;
+  for (const ParameterPtr& parameter : model.parameters().list()) {
+    if (is_lookup(parameter->name)) total += parameter->value.numel();
+  }
+  return total;
+}
+
 int64_t count_of(const LanguageModel& model, const std::string& name) {
   const ParameterPtr parameter = model.parameters().find(name);
   return parameter ? parameter->value.numel() : 0;
@@ -60,21 +86,22 @@ int64_t count_of(const LanguageModel& model, const std::string& name) {
 }  // namespace plan_figures_detail
 
 std::vector<KindSize> sizes_by_kind(LanguageModel& model, int64_t context) {
-  using plan_figures_detail::count_of;
-  const Workload token{.rows = 1, .length = 1, .context = context};
-  const int64_t embedding = count_of(model, "embedding.weight") + count_of(model, "position_embedding.weight");
+  using plan_figures_detail::count_of, plan_figures_detail::lookups;
+  const Workload token{.rows = 1, .length = 1, .context = context, .memory_length = context};
+  const int64_t embedding = lookups(model);
   std::vector<KindSize> kinds = {{.kind = "embedding", .layers = 1, .parameters = embedding, .active_parameters = embedding}};
   int64_t norms = model.parameters().count() - embedding - count_of(model, "head.weight");
   double head_flops = model.cost(token).flops;
-  for (const auto& block : model.blocks()) {
-    const Layer& layer = block->layer();
-    const double flops = layer.cost(token).flops;
-    KindSize& kind = plan_figures_detail::row_of(kinds, block->layer_name());
+  for (const auto& [block, in_encoder] : plan_figures_detail::all_blocks(model)) {
+    // A decoded token costs the encoder nothing.
+    const double flops = in_encoder ? 0.0 : block->cost(token).flops;
+    const int64_t parameters = block->mixer_parameters();
+    KindSize& kind = plan_figures_detail::row_of(kinds, (in_encoder ? "encoder " : "") + block->layer_name());
     kind.layers += 1;
-    kind.parameters += layer.parameters().count();
-    kind.active_parameters += layer.active_parameters();
+    kind.parameters += parameters;
+    kind.active_parameters += parameters - block->inactive_parameters();
     kind.flops += flops;
-    norms -= layer.parameters().count();
+    norms -= parameters;
     head_flops -= flops;
   }
   const int64_t head = count_of(model, "head.weight");
@@ -90,17 +117,17 @@ std::vector<KindSize> sizes_by_kind(LanguageModel& model, int64_t context) {
 
 TokenFlops flops_per_token(LanguageModel& model, int64_t context, int64_t length) {
   TokenFlops flops;
-  flops.decode = model.cost({.rows = 1, .length = 1, .context = context}).flops;
-  flops.train = 3.0 * model.cost({.rows = 1, .length = length, .context = 0}).flops / static_cast<double>(length);
+  const int64_t source = model.encoder() ? length : 0;  // pairs of equal lengths
+  flops.decode = model.cost({.rows = 1, .length = 1, .context = context, .memory_length = context}).flops;
+  flops.train = 3.0 * model.cost({.rows = 1, .length = length, .context = 0, .memory_length = source}).flops /
+                static_cast<double>(length + source);
   int64_t matrices = 0;
   for (const ParameterPtr& parameter : model.parameters().list()) {
     if (plan_figures_detail::is_matrix(*parameter)) matrices += parameter->value.numel();
   }
-  for (const auto& block : model.blocks()) {
-    matrices -= block->layer().parameters().count() - block->layer().active_parameters();
-  }
+  for (const auto& placed : plan_figures_detail::all_blocks(model)) matrices -= placed.block->inactive_parameters();
   const int64_t embedding = plan_figures_detail::count_of(model, "embedding.weight");
-  if (plan_figures_detail::count_of(model, "head.weight") == 0) matrices += embedding;  // tied: the head's product with it
+  if (model.config().tied) matrices += embedding;  // tied: the head's product with it
   flops.matrices = 2.0 * static_cast<double>(matrices);
   flops.matrices_with_embedding = flops.matrices + 2.0 * static_cast<double>(embedding);
   return flops;
@@ -109,15 +136,32 @@ TokenFlops flops_per_token(LanguageModel& model, int64_t context, int64_t length
 SequenceBytes sequence_bytes(LanguageModel& model, int64_t context, at::ScalarType dtype) {
   const plan_figures_detail::ComputeDtype as_asked(model, dtype);
   SequenceBytes bytes;
-  const ModelState empty = model.initial_state(1, 0), one = model.initial_state(1, 1);
-  for (size_t i = 0; i < empty.blocks.size(); ++i) {
-    const int64_t state = empty.blocks[i].reserved(), per_token = one.blocks[i].reserved() - state;
-    const int64_t window = model.blocks()[i]->layer().traits().window;
+  const int64_t element = plan_figures_detail::element_bytes(dtype);
+  StateSpec spec{.rows = 1, .capacity = 0, .options = at::TensorOptions().dtype(dtype).device(at::kMeta)};
+  for (const auto& block : model.blocks()) {
+    if (block->layer().traits().needs_memory) {
+      // Made of a source, of which there is none to be had: as the layer declares it. A source counts like a context.
+      const auto held = [&](int64_t source) {
+        return block->cost({.rows = 1, .length = 1, .context = 1, .element_size = element, .memory_length = source}).state_bytes;
+      };
+      bytes.state += held(0);
+      bytes.state_elements += held(0) / std::max<int64_t>(4, element);
+      bytes.published_state_elements += held(0) / std::max<int64_t>(4, element);
+      bytes.cache_per_token += held(1) - held(0);
+      bytes.cache += (held(1) - held(0)) * context;
+      bytes.windowed_cache += (held(1) - held(0)) * context;
+      continue;
+    }
+    spec.capacity = 0;
+    const State empty = block->initial_state(spec);
+    spec.capacity = 1;
+    const int64_t state = empty.reserved(), per_token = block->initial_state(spec).reserved() - state;
+    const int64_t window = block->layer().traits().window;
     bytes.state += state;
     bytes.cache_per_token += per_token;
     bytes.cache += per_token * context;
     bytes.windowed_cache += per_token * (window > 0 ? std::min(window, context) : context);
-    for (const auto& [name, value] : empty.blocks[i].tensors()) {
+    for (const auto& [name, value] : empty.tensors()) {
       bytes.state_elements += value.numel();
       // A convolution's window: [B, C, k − 1].
       const bool convolution = name == "conv" && value.size(-1) > 0;
@@ -137,15 +181,17 @@ std::vector<WeightBytes> weight_bytes(LanguageModel& model) {
 
 TrainingBytes training_bytes(LanguageModel& model, int64_t rows, int64_t length, at::ScalarType dtype) {
   const int64_t element = plan_figures_detail::element_bytes(dtype), tokens = rows * length, width = model.config().width;
-  const Workload workload{.rows = rows, .length = length, .element_size = element};
+  const Workload workload{
+      .rows = rows, .length = length, .element_size = element, .memory_length = model.encoder() ? length : 0};
   TrainingBytes bytes;
   bytes.weights = bytes.gradients = 4 * model.parameters().count();
   bytes.optimizer = 2 * bytes.weights;
   // A block keeps its input in the residual stream's float32, for its norm; the layer's own x is in the layer's figure.
   const int64_t block_input = tokens * width * 4;
   int64_t saved = 0, largest = 0;
-  for (const auto& block : model.blocks()) {
-    const int64_t layer = block->layer().cost(workload).saved_bytes;
+  const auto blocks = plan_figures_detail::all_blocks(model);
+  for (const auto& placed : blocks) {
+    const int64_t layer = placed.block->cost(workload).saved_bytes;
     saved += block_input + layer;
     largest = std::max(largest, layer);
   }
@@ -159,7 +205,7 @@ TrainingBytes training_bytes(LanguageModel& model, int64_t rows, int64_t length,
     }
   }
   bytes.activations = saved + around;
-  bytes.activations_recomputed = block_input * static_cast<int64_t>(model.blocks().size()) + largest + around;
+  bytes.activations_recomputed = block_input * static_cast<int64_t>(blocks.size()) + largest + around;
   return bytes;
 }
 
@@ -176,7 +222,7 @@ int64_t largest_that_fits(const std::function<int64_t(int64_t)>& bytes, int64_t 
 
 TransformerTwin transformer_twin(const LanguageModel& model, at::ScalarType dtype) {
   TransformerTwin twin;
-  twin.layers = (static_cast<int64_t>(model.blocks().size()) + 1) / 2;
+  twin.layers = (static_cast<int64_t>(plan_figures_detail::all_blocks(model).size()) + 1) / 2;
   twin.width = model.config().width;
   twin.cache_per_token = 2 * twin.layers * twin.width * plan_figures_detail::element_bytes(dtype);
   return twin;

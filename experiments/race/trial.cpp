@@ -1,6 +1,7 @@
 #include "experiments/race/trial.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <chrono>
@@ -62,8 +63,13 @@ absl::StatusOr<Record> load_record(const fs::path& file, int64_t step) {
 
 int64_t measured_state_bytes(LanguageModel& model, const Task& task, int64_t length) {
   const at::NoGradGuard no_grad;
-  const auto batch = task.batch({Split::kValidation, 0, 0, 1, task.default_length()});
+  const auto batch = task.batch({Split::kValidation, 0, 0, 1, task.default_length(), /*apart=*/model.encoder() != nullptr});
   if (!batch.ok()) return 0;
+  if (model.encoder()) {
+    // A source of that length, of any tokens.
+    const EncodedSource source = model.encode(at::zeros({1, length}, at::kLong), Context::plain(1, length, 0, at::kCPU));
+    return model.initial_state(/*rows=*/1, length, &source).bytes();
+  }
   ModelState state = model.initial_state(/*rows=*/1, length);
   const int64_t chunk = batch->tokens.size(1);
   for (int64_t done = 0; done < length;) {

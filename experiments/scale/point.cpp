@@ -85,30 +85,57 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model) {
   batch.tokens = random_tokens(rows, spec.length, spec.vocabulary);
   batch.labels = batch.tokens.roll(-1, 1);
   batch.positions = Context::plain(rows, spec.length, 0, at::kCPU).positions;
+  if (model.encoder()) {  // pairs of equal lengths
+    batch.source = random_tokens(rows, spec.length, spec.vocabulary);
+    batch.source_positions = batch.positions;
+  }
   const auto step = [&] {
-    const BatchLoss loss = batch_loss(model, batch, /*training=*/true, /*count_correct=*/false);
+    const TrainingPass pass;
+    const BatchLoss loss = batch_loss(model, batch, &pass, /*count_correct=*/false);
     loss.objective(static_cast<double>(loss.labels)).backward();
     optimiser.step(/*learning_rate=*/1e-5, /*clip_norm=*/1.0);
   };
   const int64_t weights = parameter_bytes(model);
   Measured result = measure_phase(spec, step, weights, 2 * weights, weights, [] { return int64_t{0}; });
   result.batch = rows;
-  result.tokens = static_cast<double>(rows * spec.length);
+  result.tokens = static_cast<double>(rows * spec.length * (model.encoder() ? 2 : 1));
   model.parameters().set_requires_grad(false);
   return result;
+}
+
+// The state behind a sequence that was read, and the position of the next token: a prompt, or an encoder's source.
+struct Prompt {
+  ModelState state;
+  int64_t position = 0;
+  Tensor hidden;  // of the prompt's last token, [1, 1, D]; of a source: of one token that begins the target
+};
+
+Prompt read_prompt(LanguageModel& model, const Tensor& tokens, int64_t capacity) {
+  const int64_t length = tokens.size(1);
+  const Context context = Context::plain(1, length, 0, at::kCPU);
+  Prompt prompt;
+  if (model.encoder()) {
+    const EncodedSource source = model.encode(tokens, context);
+    prompt.state = model.initial_state(1, capacity - length, &source);
+    prompt.position = 1;
+    prompt.hidden = model.hidden(tokens.narrow(1, 0, 1), Context::plain(1, 1, 0, at::kCPU), &prompt.state);
+  } else {
+    prompt.state = model.initial_state(1, capacity);
+    prompt.position = length;
+    prompt.hidden = model.hidden(tokens, context, &prompt.state).narrow(1, length - 1, 1);
+  }
+  return prompt;
 }
 
 // Prefill of one sequence up to the logits of its last token: the time to the first new token.
 Measured measure_prefill(const PointSpec& spec, LanguageModel& model) {
   const at::NoGradGuard no_grad;
   const Tensor tokens = random_tokens(1, spec.length, spec.vocabulary);
-  const Context context = Context::plain(1, spec.length, 0, at::kCPU);
   int64_t state_bytes = 0;
   const auto prefill = [&] {
-    ModelState state = model.initial_state(1, spec.length);
-    const Tensor hidden = model.hidden(tokens, context, &state);
-    model.logits(hidden.narrow(1, spec.length - 1, 1)).argmax(-1);
-    state_bytes = state.bytes();
+    const Prompt prompt = read_prompt(model, tokens, spec.length);
+    model.logits(prompt.hidden).argmax(-1);
+    state_bytes = prompt.state.bytes();
   };
   Measured result = measure_phase(spec, prefill, parameter_bytes(model), 0, 0, [&] { return state_bytes; });
   result.tokens = static_cast<double>(spec.length);
@@ -121,9 +148,9 @@ Measured measure_decoding(const PointSpec& spec, LanguageModel& model) {
   const Tensor prompt = random_tokens(1, spec.length, spec.vocabulary);
   // Room for every sample, so that no cache grows while it is timed.
   const int64_t most_samples = spec.repeats + TimingOptions().most_warmups;
-  ModelState state = model.initial_state(1, spec.length + most_samples * spec.decode_tokens);
-  model.hidden(prompt, Context::plain(1, spec.length, 0, at::kCPU), &state);
-  int64_t position = spec.length;
+  Prompt read = read_prompt(model, prompt, spec.length + most_samples * spec.decode_tokens);
+  ModelState& state = read.state;
+  int64_t position = read.position;
   Tensor token = prompt.narrow(1, spec.length - 1, 1);
   const auto decode = [&] {
     for (int64_t i = 0; i < spec.decode_tokens; ++i) {

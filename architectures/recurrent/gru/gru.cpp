@@ -8,28 +8,49 @@
 #include <algorithm>
 #include <vector>
 
+#include "architectures/recurrent/attentive_scan/attentive_scan.h"
 #include "architectures/recurrent/gru_scan/gru_scan.h"
+#include "architectures/recurrent/orthogonal_gates.h"
 
 namespace hippodrome {
 
 void Gru::Config::bind(Fields& fields) {
   fields.integer("hidden", hidden, {0, 1 << 20},
                  "hidden width, projected back to the model's; 0: the model's, not projected");
+  fields.choice("reset", reset, {"after", "before"},
+                "where the reset gate acts: after the recurrent product (cuDNN), or before it (Cho et al. 2014)");
+  fields.flag("bias", bias, "a bias of every gate");
+  fields.choice("init", init, {"default", "bahdanau"},
+                "U(±1/√H); or recurrent weights orthogonal and all others N(0, 0.01), biases 0");
   fields.choice("kernel", kernel, {"fused", "library", "reference"},
                 "the project's recurrence, LibTorch's gru, or plain loops");
+}
+
+absl::Status Gru::check(const Config& config, const Site&) {
+  if (config.reset == "before" && config.kernel == "library") {
+    return absl::InvalidArgumentError("kernel = \"library\" has the reset gate after the recurrent product: set reset = \"after\"");
+  }
+  return absl::OkStatus();
 }
 
 Gru::Gru(const Config& config, const Site& site)
     : config_(config),
       hidden_(config.hidden > 0 ? config.hidden : site.output_width),
       input_(site.width, 3 * hidden_,
-             {.bias = true,
-              .weight = initialise::uniform_fan_in(hidden_),
-              .bias_initialiser = initialise::uniform_fan_in(hidden_)}) {
+             {.bias = config.bias,
+              .weight = config.init == "bahdanau" ? initialise::normal(0.01) : initialise::uniform_fan_in(hidden_),
+              .bias_initialiser =
+                  config.init == "bahdanau" ? initialise::constant(0.0) : initialise::uniform_fan_in(hidden_)}) {
+  const bool bahdanau = config.init == "bahdanau";
   input_bias_ = input_.parameters().find("bias");
   parameters_.adopt("input", input_.parameters());
-  weight_hh_ = parameters_.add("weight_hh", {3 * hidden_, hidden_}, initialise::uniform_fan_in(hidden_));
-  bias_hn_ = parameters_.add("bias_hn", {hidden_}, initialise::uniform_fan_in(hidden_), {.weight_decay = false});
+  weight_hh_ = parameters_.add("weight_hh", {3 * hidden_, hidden_},
+                               bahdanau ? orthogonal_gates(3, hidden_) : initialise::uniform_fan_in(hidden_));
+  if (config.bias && config.reset == "after") {
+    bias_hn_ = parameters_.add("bias_hn", {hidden_},
+                               bahdanau ? initialise::constant(0.0) : initialise::uniform_fan_in(hidden_),
+                               {.weight_decay = false});
+  }
   if (config.hidden > 0) {
     output_.emplace(hidden_, site.output_width);
     parameters_.adopt("output", output_->parameters());
@@ -47,21 +68,43 @@ Tensor Gru::forward(const Tensor& x, const Context& context, State* state) {
   if (config_.kernel == "library") {
     y = forward_library(x, state);
   } else {
-    auto [hidden, h] = gru_scan(input_.forward(x), weight_hh_->cast(x), bias_hn_->cast(x),
-                                state ? OptionalTensor(state->get("h")) : std::nullopt, context.op_positions(),
-                                /*reference=*/config_.kernel == "reference");
+    const OptionalTensor h0 = state ? OptionalTensor(state->get("h")) : std::nullopt;
+    const Tensor bias = bias_hn_ ? bias_hn_->cast(x) : at::zeros({hidden_}, x.options());
+    auto [hidden, h] = config_.reset == "before"
+                           ? reset_before(x, context, h0)
+                           : gru_scan(input_.forward(x), weight_hh_->cast(x), bias, h0, context.op_positions(),
+                                      /*reference=*/config_.kernel == "reference");
     y = hidden;
     if (state) state->put("h", h);
   }
   return output_ ? output_->forward(y) : y;
 }
 
+std::tuple<Tensor, Tensor> Gru::reset_before(const Tensor& x, const Context& context, const OptionalTensor& h0) const {
+  // A memory of one token of one number, which is zero.
+  const Tensor nothing = at::zeros({x.size(0), 1, 1}, x.options()), none = at::zeros({1}, x.options());
+  auto [y, contexts, h, cell] = attentive_scan({.cell = "gru",
+                                                .gates = input_.forward(x),
+                                                .weight_hh = weight_hh_->cast(x),
+                                                .weight_c = at::zeros({3 * hidden_, 1}, x.options()),
+                                                .weight_q = at::zeros({1, hidden_}, x.options()),
+                                                .keys = nothing,
+                                                .v = none,
+                                                .values = nothing,
+                                                .s0 = h0,
+                                                .positions = context.op_positions()},
+                                               /*reference=*/config_.kernel == "reference");
+  return {y, h};
+}
+
 Tensor Gru::forward_library(const Tensor& x, State* state) const {
   const auto options = x.options();
   const Tensor h0 =
       state ? state->get("h").to(x.scalar_type()).unsqueeze(0) : at::zeros({1, x.size(0), hidden_}, options);
-  const std::vector<Tensor> weights = {input_.weight()->cast(x), weight_hh_->cast(x), input_bias_->cast(x),
-                                       at::cat({at::zeros({2 * hidden_}, options), bias_hn_->cast(x)})};
+  const Tensor input_bias = input_bias_ ? input_bias_->cast(x) : at::zeros({3 * hidden_}, options);
+  const Tensor bias_hn = bias_hn_ ? bias_hn_->cast(x) : at::zeros({hidden_}, options);
+  const std::vector<Tensor> weights = {input_.weight()->cast(x), weight_hh_->cast(x), input_bias,
+                                       at::cat({at::zeros({2 * hidden_}, options), bias_hn})};
   auto [y, h] = at::gru(x, h0, weights, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0,
                         /*train=*/at::GradMode::is_enabled(),
                         /*bidirectional=*/false, /*batch_first=*/true);

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "core/base/config.h"
 #include "core/layer/layer.h"
@@ -9,15 +10,19 @@
 
 namespace hippodrome {
 
-// Gated recurrent unit, one layer (Cho et al. 2014, with the reset gate after the recurrent product, as cuDNN and
-// PyTorch). Equations, shapes, state and cost: README.md.
+// Gated recurrent unit, one layer (Cho et al. 2014): with the reset gate after the recurrent product, as cuDNN and PyTorch,
+// or before it, as the paper and Bahdanau et al. 2015. Equations, shapes, state and cost: README.md.
 class Gru final : public Layer {
  public:
   struct Config {
     int64_t hidden = 0;  // H; 0: the output width, without a projection after it
+    std::string reset = "after";
+    bool bias = true;    // of the gates
+    std::string init = "default";
     std::string kernel = "fused";
     void bind(Fields& fields);
   };
+  static absl::Status check(const Config& config, const Site& site);
 
   Gru(const Config& config, const Site& site);
 
@@ -30,13 +35,15 @@ class Gru final : public Layer {
 
  private:
   Tensor forward_library(const Tensor& x, State* state) const;
+  // The paper's form, which the attentive recurrence computes where there is nothing to attend to.
+  std::tuple<Tensor, Tensor> reset_before(const Tensor& x, const Context& context, const OptionalTensor& h0) const;
 
   Config config_;
   int64_t hidden_;
-  Linear input_;  // [3H, D] with bias: gates r, z, n
-  ParameterPtr input_bias_;
+  Linear input_;  // [3H, D], with bias unless told otherwise: gates r, z, n
+  ParameterPtr input_bias_;       // null without
   ParameterPtr weight_hh_;        // [3H, H]
-  ParameterPtr bias_hn_;          // [H], inside the reset gate's product
+  ParameterPtr bias_hn_;          // [H], inside the reset gate's product; null without biases, or with the reset before it
   std::optional<Linear> output_;  // [E, H], only when `hidden` is given
 };
 

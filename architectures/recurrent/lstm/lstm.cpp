@@ -10,11 +10,23 @@
 #include "architectures/recurrent/lstm_scan/lstm_scan.h"
 
 namespace hippodrome {
+namespace lstm_detail {
+namespace {
+
+Initialiser weights(const Lstm::Config& config, int64_t hidden) {
+  return config.init_range > 0.0 ? initialise::uniform(-config.init_range, config.init_range)
+                                 : initialise::uniform_fan_in(hidden);
+}
+
+}  // namespace
+}  // namespace lstm_detail
 
 void Lstm::Config::bind(Fields& fields) {
   fields.integer("hidden", hidden, {0, 1 << 20},
                  "hidden width, projected back to the model's; 0: the model's, not projected");
   fields.number("forget_bias", forget_bias, {-100.0, 100.0}, "added to the forget gates' initial bias");
+  fields.flag("bias", bias, "a bias of every gate");
+  fields.number("init_range", init_range, {0.0, 100.0}, "weights are drawn from U(± this); 0: U(±1/√H)");
   fields.choice("kernel", kernel, {"fused", "library", "reference"},
                 "the project's recurrence, LibTorch's lstm, or plain loops");
 }
@@ -23,15 +35,16 @@ Lstm::Lstm(const Config& config, const Site& site)
     : config_(config),
       hidden_(config.hidden > 0 ? config.hidden : site.output_width),
       input_(site.width, 4 * hidden_,
-             {.bias = true,
-              .weight = initialise::uniform_fan_in(hidden_),
-              .bias_initialiser = [H = hidden_, forget_bias = config.forget_bias](Tensor& value, RandomStream stream) {
-                initialise::uniform_fan_in(H)(value, stream);
+             {.bias = config.bias,
+              .weight = lstm_detail::weights(config, hidden_),
+              .bias_initialiser = [inner = lstm_detail::weights(config, hidden_), H = hidden_,
+                                   forget_bias = config.forget_bias](Tensor& value, RandomStream stream) {
+                inner(value, stream);
                 value.narrow(0, H, H).add_(forget_bias);
               }}) {
   input_bias_ = input_.parameters().find("bias");
   parameters_.adopt("input", input_.parameters());
-  weight_hh_ = parameters_.add("weight_hh", {4 * hidden_, hidden_}, initialise::uniform_fan_in(hidden_));
+  weight_hh_ = parameters_.add("weight_hh", {4 * hidden_, hidden_}, lstm_detail::weights(config, hidden_));
   if (config.hidden > 0) {
     output_.emplace(hidden_, site.output_width);
     parameters_.adopt("output", output_->parameters());
@@ -74,8 +87,9 @@ Tensor Lstm::forward_library(const Tensor& x, State* state) const {
     return state ? state->get(name).to(x.scalar_type()).unsqueeze(0) : zero;
   };
   // LibTorch's lstm has a second bias, beside the recurrent product.
-  const std::vector<Tensor> weights = {input_.weight()->cast(x), weight_hh_->cast(x), input_bias_->cast(x),
-                                       at::zeros({4 * hidden_}, options)};
+  const Tensor no_bias = at::zeros({4 * hidden_}, options);
+  const std::vector<Tensor> weights = {input_.weight()->cast(x), weight_hh_->cast(x),
+                                       input_bias_ ? input_bias_->cast(x) : no_bias, no_bias};
   auto [y, h, c] =
       at::lstm(x, {carried("h"), carried("c")}, weights, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0,
                /*train=*/at::GradMode::is_enabled(), /*bidirectional=*/false, /*batch_first=*/true);

@@ -16,6 +16,8 @@ class Lstm final : public Layer {
   struct Config {
     int64_t hidden = 0;        // H; 0: the output width, without a projection after it
     double forget_bias = 1.0;  // added to the forget gates' initial bias
+    bool bias = true;          // of the gates
+    double init_range = 0.0;   // weights U(±this), as Sutskever et al. and GNMT have it; 0: U(±1/√H)
     std::string kernel = "fused";
     void bind(Fields& fields);
   };
@@ -34,8 +36,8 @@ class Lstm final : public Layer {
 
   Config config_;
   int64_t hidden_;
-  Linear input_;  // [4H, D] with bias: gates i, f, g, o
-  ParameterPtr input_bias_;
+  Linear input_;  // [4H, D], with bias unless told otherwise: gates i, f, g, o
+  ParameterPtr input_bias_;       // null without
   ParameterPtr weight_hh_;        // [4H, H]
   std::optional<Linear> output_;  // [E, H], only when `hidden` is given
 };

@@ -78,6 +78,7 @@ void Attention::Config::bind(Fields& fields) {
                  "llama3: tokens of the first training's contexts");
   fields.integer("window", window, {0, int64_t{1} << 40},
                  "tokens a query sees, its own and those straight before; 0: all before");
+  fields.flag("causal", causal, "a token sees those up to its own; false: its whole sequence, by LibTorch");
   fields.flag("qkv_bias", qkv_bias, "biases of the query, key and value projections");
   fields.flag("output_bias", output_bias, "bias of the output projection");
   fields.choice("kernel", kernel, {"fused", "library", "reference"},
@@ -94,6 +95,10 @@ absl::Status Attention::check(const Config& config, const Site& site) {
   if (config.positions == "rope" && attention_detail::head_size(config, site) % 2 != 0) {
     return absl::InvalidArgumentError("rotary positions need an even head_size, not " +
                                       std::to_string(config.head_size));
+  }
+  if (!config.causal && config.window > 0) {
+    return absl::InvalidArgumentError("window = " + std::to_string(config.window) +
+                                      " looks back only: set causal = true");
   }
   if (config.rope_scaling == "llama3" && config.rope_high_frequency_factor <= config.rope_low_frequency_factor) {
     return absl::InvalidArgumentError("rope_high_frequency_factor must be above rope_low_frequency_factor");
@@ -117,6 +122,7 @@ Attention::Attention(const Config& config, const Site& site)
 
 State Attention::initial_state(const StateSpec& spec) const {
   State state;
+  if (!config_.causal) return state;
   for (const char* name : {"k", "v"}) {
     state.declare(name, StateKind::kPerToken,
                   at::empty({spec.rows, kv_heads_, spec.capacity, head_size_}, spec.options),
@@ -141,14 +147,14 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
   Tensor k = rotated[1].transpose(1, 2);
   Tensor v = parts[1].view({rows, length, kv_heads_, head_size_}).transpose(1, 2);
   int64_t earlier = 0;
-  if (state) {
+  if (state && config_.causal) {
     earlier = state->tokens("k");
     attention_detail::remember_positions(context, *state, earlier);
     k = state->append("k", k);
     v = state->append("v", v);
   }
   Sight sight{.earlier = earlier, .total = earlier + length, .positions = {}};
-  if (state && state->has(attention_detail::kPositions)) {
+  if (state && config_.causal && state->has(attention_detail::kPositions)) {
     sight.positions = state->get(attention_detail::kPositions);
   } else if (context.ragged) {
     sight.positions = context.positions;
@@ -156,28 +162,39 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
   // All weights take L × T memory. Training always has an observer, which looks for losses.
   if (context.observer && !context.training) context.observer->report(name_, "attention_weights", weights(q, k, sight));
   // The fused kernel is the CPU's; other devices have LibTorch's.
-  Tensor y = config_.kernel == "reference" || (config_.kernel == "fused" && x.device().is_cpu())
-                 ? std::get<0>(causal_attention(q, k, v, std::nullopt, config_.window, sight.op_positions(),
-                                                config_.kernel == "reference"))
-                 : attend(q, k, v, sight);
+  const bool reference = config_.kernel == "reference";
+  Tensor y;
+  if (config_.causal && (reference || (config_.kernel == "fused" && x.device().is_cpu()))) {
+    y = std::get<0>(causal_attention(q, k, v, std::nullopt, config_.window, sight.op_positions(), reference));
+  } else {
+    y = reference ? weighted_sum(q, k, v, sight) : attend(q, k, v, sight);
+  }
   y = y.transpose(1, 2).reshape({rows, length, heads_ * head_size_});
   if (padding.defined()) y = y.masked_fill(padding, 0.0);
   return out_.forward(y);
+}
+
+Tensor Attention::weighted_sum(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight) const {
+  const int64_t rows = q.size(0), length = q.size(2), shared = heads_ / kv_heads_;
+  const Tensor grouped = weights(q, k, sight).reshape({rows, kv_heads_, shared * length, sight.total});
+  return at::matmul(grouped, v.to(grouped.scalar_type())).view({rows, heads_, length, head_size_}).to(q.scalar_type());
 }
 
 Tensor Attention::visible(const Sight& sight, int64_t begin, int64_t end, int64_t first, const Tensor& like) const {
   const auto options = like.options().dtype(at::kLong);
   const Tensor query = at::arange(begin, end, options).unsqueeze(-1), key = at::arange(first, end, options);
   if (!sight.positions.defined()) {
+    if (!config_.causal) return key.ge(0).expand({1, 1, end - begin, end - first});
     const Tensor seen = key.le(query);
-    return (config_.window > 0 ? seen.logical_and(key.gt(query.sub(config_.window))) : seen).view(
-        {1, 1, end - begin, end - first});
+    return (config_.window > 0 ? seen.logical_and(key.gt(query.sub(config_.window))) : seen)
+        .view({1, 1, end - begin, end - first});
   }
   const auto queries = [&](const Tensor& t) { return t.slice(1, begin, end).unsqueeze(-1); };
   const auto keys = [&](const Tensor& t) { return t.slice(1, first, end).unsqueeze(1); };
   const Tensor sequence = sight.positions.eq(0).cumsum(1);  // its number in the row
   const Tensor there = sight.positions.ge(0);
-  Tensor seen = queries(sequence).eq(keys(sequence)).logical_and(keys(there)).logical_and(key.le(query));
+  Tensor seen = queries(sequence).eq(keys(sequence)).logical_and(keys(there));
+  if (config_.causal) seen = seen.logical_and(key.le(query));
   if (config_.window > 0) {
     const Tensor token = there.cumsum(1);  // padding does not use up the window
     seen = seen.logical_and(keys(token).gt(queries(token).sub(config_.window)));
@@ -190,11 +207,11 @@ Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v, cons
   const int64_t length = q.size(2);
   const bool windowed = config_.window > 0 && config_.window < sight.total;
   if (!sight.positions.defined() && !windowed) {
-    if (length == 1) return scaled_dot_product(q, k, v, std::nullopt, false);
+    if (length == 1 || !config_.causal) return scaled_dot_product(q, k, v, std::nullopt, false);
     if (sight.earlier == 0) return scaled_dot_product(q, k, v, std::nullopt, true);
   }
-  // LibTorch knows no window, and its is_causal aligns the triangle at the top left, where a continuation needs it at the
-  // bottom right: blocks of queries with a mask of their own, over the keys that they may see.
+  // LibTorch knows no window, and its is_causal aligns the triangle at the top left, where a continuation needs it at
+  // the bottom right: blocks of queries with a mask of their own, over the keys that they may see.
   std::vector<Tensor> parts;
   for (int64_t begin = sight.earlier; begin < sight.total; begin += attention_detail::kQueryBlock) {
     const int64_t end = std::min(begin + attention_detail::kQueryBlock, sight.total);
@@ -236,12 +253,12 @@ Tensor Attention::weights(const Tensor& q, const Tensor& k, const Sight& sight) 
 }
 
 Traits Attention::traits() const {
-  return {.causal = true,
+  return {.causal = config_.causal,
           .packs = true,
-          .state_growth = StateGrowth::kLinear,
-          .kernel_class = config_.kernel == "fused"     ? KernelClass::kFused
-                          : config_.kernel == "library" ? KernelClass::kLibrary
-                                                        : KernelClass::kReference,
+          .state_growth = config_.causal ? StateGrowth::kLinear : StateGrowth::kNone,
+          .kernel_class = config_.kernel == "reference"                    ? KernelClass::kReference
+                          : config_.kernel == "library" || !config_.causal ? KernelClass::kLibrary
+                                                                           : KernelClass::kFused,
           .window = config_.window};
 }
 
@@ -250,6 +267,17 @@ Cost Attention::cost(const Workload& workload) const {
   const int64_t queries = heads_ * head_size_, keys = kv_heads_ * head_size_;
   const auto element = workload.element_size;
   Cost cost;
+  const double heads = static_cast<double>(workload.rows * heads_), size = static_cast<double>(head_size_);
+  const double projections_flops = qkv_.flops(static_cast<double>(tokens)) + out_.flops(static_cast<double>(tokens));
+  if (!config_.causal) {
+    // The products alone: the plain form is LibTorch's.
+    const double square = static_cast<double>(workload.length) * static_cast<double>(workload.length);
+    cost.flops = projections_flops + heads * square * 4.0 * size;
+    cost.bytes_moved = static_cast<double>(
+        (parameters_.count() + tokens * (qkv_.in() + 4 * queries + 4 * keys + out_.out())) * element);
+    cost.saved_bytes = tokens * ((qkv_.in() + 2 * queries + 2 * keys) * element + heads_ * 4);
+    return cost;
+  }
   // Pairs of a query and a key that it sees, of one row and head.
   double pairs = 0.0;
   if (config_.window == 0 || config_.window >= total) {
@@ -260,10 +288,9 @@ Cost Attention::cost(const Workload& workload) const {
     pairs = 0.5 * static_cast<double>(short_ones) * static_cast<double>(2 * workload.context + 1 + short_ones) +
             static_cast<double>(workload.length - short_ones) * static_cast<double>(config_.window);
   }
-  const double heads = static_cast<double>(workload.rows * heads_), size = static_cast<double>(head_size_);
   // Score and weighted sum, and four for scale and softmax; division by the sum, and its logarithm.
-  cost.flops = qkv_.flops(static_cast<double>(tokens)) + out_.flops(static_cast<double>(tokens)) +
-               heads * (pairs * (4.0 * size + 4.0) + static_cast<double>(workload.length) * (size + 3.0));
+  cost.flops =
+      projections_flops + heads * (pairs * (4.0 * size + 4.0) + static_cast<double>(workload.length) * (size + 3.0));
   cost.state_bytes = workload.rows * total * 2 * keys * element;
   const int64_t projections = tokens * (qkv_.in() + 2 * (queries + 2 * keys) + 2 * queries + out_.out());
   cost.bytes_moved = static_cast<double>((parameters_.count() + projections) * element + cost.state_bytes);

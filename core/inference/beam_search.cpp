@@ -1,0 +1,283 @@
+#include "core/inference/beam_search.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/topk.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "core/inference/source_attention.h"
+
+namespace hippodrome {
+namespace {
+
+using Ids = std::vector<int64_t>;
+
+constexpr double kImpossible = -std::numeric_limits<double>::infinity();
+
+// Rows of different lengths in one tensor, padded to the right.
+struct PaddedRows {
+  Tensor tokens;     // [B, L] int64
+  Context context;   // positions 0, 1, …; −1 at padding
+  std::vector<int64_t> lengths;
+};
+
+PaddedRows padded(const std::vector<Ids>& rows, int64_t filler) {
+  size_t longest = 0;
+  for (const Ids& row : rows) longest = std::max(longest, row.size());
+  PaddedRows result;
+  const auto count = static_cast<int64_t>(rows.size()), length = static_cast<int64_t>(longest);
+  result.tokens = at::full({count, length}, filler, at::kLong);
+  result.context = Context::plain(count, length, 0, at::kCPU);
+  result.context.positions = result.context.positions.contiguous().clone();
+  int64_t* tokens = result.tokens.mutable_data_ptr<int64_t>();
+  int64_t* positions = result.context.positions.mutable_data_ptr<int64_t>();
+  for (size_t row = 0; row < rows.size(); ++row) {
+    std::copy(rows[row].begin(), rows[row].end(), tokens + row * longest);
+    std::fill(positions + row * longest + rows[row].size(), positions + (row + 1) * longest, -1);
+    result.context.ragged = result.context.ragged || rows[row].size() < longest;
+    result.lengths.push_back(static_cast<int64_t>(rows[row].size()));
+  }
+  return result;
+}
+
+// What the search starts from: the state behind each source, the logits of the first target token [sources, V], and the
+// position of that token.
+struct Beginning {
+  ModelState state;
+  Tensor logits;
+  std::vector<int64_t> positions;  // [sources] of the next token to be read
+  bool ragged = false;             // rows stand at different positions
+};
+
+Beginning begin(LanguageModel& model, const std::vector<Ids>& sources, const PairMarks& marks, const SearchOptions& options,
+                Observer* observer) {
+  Beginning result;
+  std::vector<Ids> rows = sources;
+  for (Ids& row : rows) row.push_back(model.encoder() ? marks.end : marks.begin);
+  PaddedRows read = padded(rows, marks.end);
+  Tensor hidden;
+  const auto count = static_cast<int64_t>(sources.size());
+  if (model.encoder()) {
+    const EncodedSource encoded = model.encode(read.tokens, read.context);
+    result.state = model.initial_state(count, options.max_length + 1, &encoded);
+    Context context = Context::plain(count, 1, 0, at::kCPU);
+    context.observer = observer;
+    hidden = model.hidden(at::full({count, 1}, marks.begin, at::kLong), context, &result.state).select(1, 0);
+    result.positions.assign(sources.size(), 1);
+  } else {
+    result.state = model.initial_state(count, read.tokens.size(1) + options.max_length);
+    const Tensor all = model.hidden(read.tokens, read.context, &result.state);
+    const Tensor last = at::tensor(read.lengths, at::kLong).sub(1).view({count, 1, 1}).expand({count, 1, all.size(2)});
+    hidden = all.gather(1, last).select(1, 0);
+    result.positions = read.lengths;
+    result.ragged = read.context.ragged;
+  }
+  result.logits = model.logits(hidden);
+  return result;
+}
+
+struct Beam {
+  Ids ids;
+  double log_probability = 0.0;
+  std::vector<std::vector<float>> attention;
+};
+
+// A source whose search goes on, its beams in the rows of the state.
+struct Search {
+  size_t source;
+  std::vector<Beam> beams;
+  std::vector<Hypothesis> done;
+};
+
+double score_of(const Hypothesis& hypothesis, const SearchOptions& options) {
+  const auto length = static_cast<double>(hypothesis.ids.size()) + (hypothesis.finished ? 1.0 : 0.0);
+  double score = hypothesis.log_probability / std::pow((5.0 + length) / 6.0, options.length_penalty);
+  if (options.coverage_penalty > 0.0 && !hypothesis.attention.empty()) {
+    for (size_t i = 0; i < hypothesis.attention[0].size(); ++i) {
+      double covered = 0.0;
+      for (const auto& weights : hypothesis.attention) covered += weights[i];
+      score += options.coverage_penalty * std::log(std::clamp(covered, 1e-12, 1.0));
+    }
+  }
+  return score;
+}
+
+Hypothesis hypothesis_of(Beam beam, bool finished, const SearchOptions& options) {
+  Hypothesis result{std::move(beam.ids), beam.log_probability, 0.0, finished, std::move(beam.attention)};
+  result.score = score_of(result, options);
+  return result;
+}
+
+void keep_best(std::vector<Hypothesis>& done, int64_t count) {
+  std::stable_sort(done.begin(), done.end(), [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; });
+  if (static_cast<int64_t>(done.size()) > count) done.resize(static_cast<size_t>(count));
+}
+
+}  // namespace
+
+absl::Status check(const SearchOptions& options) {
+  if (options.beam < 1) return absl::InvalidArgumentError("the beam must hold at least one hypothesis");
+  if (options.n_best < 1 || options.n_best > options.beam) {
+    return absl::InvalidArgumentError("n-best is " + std::to_string(options.n_best) + ", which must be from 1 to the beam's " +
+                                      std::to_string(options.beam));
+  }
+  if (options.max_length < 1) return absl::InvalidArgumentError("the longest target must have at least one token");
+  if (options.length_penalty < 0.0 || options.coverage_penalty < 0.0) {
+    return absl::InvalidArgumentError("penalties of length and coverage must not be negative");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& model, const std::vector<Ids>& sources,
+                                                                 const PairMarks& marks, const SearchOptions& options) {
+  const at::NoGradGuard no_grad;
+  RETURN_IF_ERROR(check(options));
+  std::vector<std::vector<Hypothesis>> results(sources.size());
+  if (sources.empty()) return results;
+  const int64_t vocabulary = model.vocabulary(), beam = options.beam;
+  const bool looks = options.attention || options.coverage_penalty > 0.0;
+  SourceAttention attention;
+  Beginning start = begin(model, sources, marks, options, looks && model.encoder() ? &attention : nullptr);
+  if (options.coverage_penalty > 0.0 && attention.empty()) {
+    return absl::InvalidArgumentError("a coverage penalty needs a model that attends to the source");
+  }
+  std::vector<Search> searches;
+  std::vector<int64_t> rows, positions;  // of the state
+  for (size_t i = 0; i < sources.size(); ++i) {
+    searches.push_back({i, {Beam{}}, {}});
+    positions.push_back(start.positions[i]);
+  }
+  ModelState state = std::move(start.state);
+  Tensor logits = start.logits;
+  int64_t width = 1;  // beams a source, all in the state: one at the first token, `beam` afterwards
+  while (!searches.empty()) {
+    const Tensor scores = at::log_softmax(logits.to(at::kDouble), -1).contiguous();
+    // Twice as many candidates as beams: at most `beam` of them can be ends.
+    const int64_t candidates = std::min(2 * beam, width * vocabulary);
+    std::vector<double> before;
+    for (const Search& search : searches) {
+      for (int64_t k = 0; k < width; ++k) {
+        before.push_back(k < static_cast<int64_t>(search.beams.size()) ? search.beams[static_cast<size_t>(k)].log_probability
+                                                                       : kImpossible);
+      }
+    }
+    const Tensor totals = scores.add(at::tensor(before, at::kDouble).unsqueeze(-1))
+                              .view({static_cast<int64_t>(searches.size()), width * vocabulary});
+    const auto [best, places] = at::topk(totals, candidates, -1);
+    const Tensor best_host = best.contiguous(), places_host = places.contiguous();
+    std::vector<Search> going_on;
+    std::vector<int64_t> next_rows, next_tokens, next_positions;
+    for (size_t s = 0; s < searches.size(); ++s) {
+      Search& search = searches[s];
+      std::vector<Beam> beams;
+      std::vector<int64_t> own_rows;
+      for (int64_t c = 0; c < candidates && static_cast<int64_t>(beams.size()) < beam; ++c) {
+        const auto at = static_cast<int64_t>(s) * candidates + c;
+        const double total = best_host.const_data_ptr<double>()[at];
+        if (total == kImpossible) break;
+        const int64_t place = places_host.const_data_ptr<int64_t>()[at], k = place / vocabulary, id = place % vocabulary;
+        const int64_t row = static_cast<int64_t>(s) * width + k;
+        Beam grown = search.beams[static_cast<size_t>(k)];
+        grown.log_probability = total;
+        if (!attention.empty()) grown.attention.push_back(attention.row(row));
+        if (id == marks.end) {
+          // An end counts where it is among the `beam` best; behind them a better way on is kept.
+          if (c < beam) search.done.push_back(hypothesis_of(std::move(grown), /*finished=*/true, options));
+          continue;
+        }
+        grown.ids.push_back(id);
+        beams.push_back(std::move(grown));
+        own_rows.push_back(row);
+      }
+      const bool cut = !beams.empty() && static_cast<int64_t>(beams[0].ids.size()) >= options.max_length;
+      if (static_cast<int64_t>(search.done.size()) >= beam || cut || beams.empty()) {
+        for (Beam& left : beams) {
+          if (static_cast<int64_t>(search.done.size()) >= options.n_best) break;
+          search.done.push_back(hypothesis_of(std::move(left), /*finished=*/false, options));
+        }
+        keep_best(search.done, options.n_best);
+        results[search.source] = std::move(search.done);
+        continue;
+      }
+      // A beam that found fewer ways on than it is wide repeats one of them, never to be chosen.
+      for (int64_t k = 0; k < beam; ++k) {
+        const bool real = k < static_cast<int64_t>(beams.size());
+        const size_t from = real ? static_cast<size_t>(k) : 0;
+        next_rows.push_back(own_rows[from]);
+        next_tokens.push_back(beams[from].ids.back());
+        next_positions.push_back(positions[static_cast<size_t>(own_rows[from])]);
+      }
+      going_on.push_back({search.source, std::move(beams), std::move(search.done)});
+    }
+    searches = std::move(going_on);
+    if (searches.empty()) break;
+    state = state.select(at::tensor(next_rows, at::kLong));
+    const auto count = static_cast<int64_t>(next_tokens.size());
+    Context context;
+    context.positions = at::tensor(next_positions, at::kLong).unsqueeze(-1);
+    context.ragged = start.ragged;
+    attention.clear();
+    context.observer = looks && model.encoder() ? &attention : nullptr;
+    logits = model.logits(model.hidden(at::tensor(next_tokens, at::kLong).view({count, 1}), context, &state).select(1, 0));
+    for (int64_t& position : next_positions) ++position;
+    positions = std::move(next_positions);
+    width = beam;
+  }
+  if (!options.attention) {
+    for (auto& hypotheses : results) {
+      for (Hypothesis& hypothesis : hypotheses) hypothesis.attention.clear();
+    }
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    for (Hypothesis& hypothesis : results[i]) {
+      for (auto& weights : hypothesis.attention) weights.resize(sources[i].size() + 1);  // without the padding
+    }
+  }
+  return results;
+}
+
+std::vector<double> forced_scores(LanguageModel& model, const std::vector<Ids>& sources, const std::vector<Ids>& targets,
+                                  const PairMarks& marks) {
+  const at::NoGradGuard no_grad;
+  TORCH_CHECK(sources.size() == targets.size(), sources.size(), " sources with ", targets.size(), " targets");
+  std::vector<Ids> rows;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    Ids row = model.encoder() ? Ids() : sources[i];
+    row.push_back(marks.begin);
+    row.insert(row.end(), targets[i].begin(), targets[i].end());
+    rows.push_back(std::move(row));
+  }
+  PaddedRows read = padded(rows, marks.end);
+  Tensor hidden;
+  if (model.encoder()) {
+    std::vector<Ids> ended = sources;
+    for (Ids& source : ended) source.push_back(marks.end);
+    const PaddedRows source = padded(ended, marks.end);
+    const EncodedSource encoded = model.encode(source.tokens, source.context);
+    ModelState state = model.initial_state(static_cast<int64_t>(sources.size()), read.tokens.size(1), &encoded);
+    hidden = model.hidden(read.tokens, read.context, &state);
+  } else {
+    hidden = model.hidden(read.tokens, read.context, nullptr);
+  }
+  std::vector<double> scores;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const auto length = static_cast<int64_t>(targets[i].size()) + 1;
+    const Tensor logits = model.logits(hidden[static_cast<int64_t>(i)].narrow(0, read.lengths[i] - length, length));
+    Ids labels = targets[i];
+    labels.push_back(marks.end);
+    scores.push_back(at::log_softmax(logits.to(at::kDouble), -1)
+                         .gather(1, at::tensor(labels, at::kLong).unsqueeze(-1))
+                         .sum()
+                         .item()
+                         .toDouble());
+  }
+  return scores;
+}
+
+}  // namespace hippodrome
