@@ -226,6 +226,44 @@ def causal_attention(inputs, batch, channels, length, options, shared=1):
     return args, kwargs
 
 
+def additive_attention(inputs, batch, channels, length, options):
+    args = (
+        inputs.normal(batch, 5, channels),
+        inputs.normal(batch, length, channels),
+        inputs.normal(channels),
+        inputs.normal(batch, length, channels + 3),
+    )
+    return args, {"positions": inputs.positions(batch, length)} if options else {}
+
+
+def additive_attention_weights(inputs, batch, channels, length, options):
+    args, kwargs = additive_attention(inputs, batch, channels, length, options)
+    return tuple(t.detach() for t in args[:3]), kwargs
+
+
+def attentive_scan(inputs, batch, channels, length, options, cell="gru", hypotheses=1):
+    gates, features, width = (4 if cell == "lstm" else 3) * channels, channels + 1, channels + 2
+    rows = batch * hypotheses
+    args = (
+        cell,
+        inputs.normal(rows, length, gates),
+        inputs.normal(gates, channels, scale=channels**-0.5),
+        inputs.normal(gates, width, scale=channels**-0.5),
+        inputs.normal(features, channels, scale=channels**-0.5),
+        inputs.normal(batch, 9, features),
+        inputs.normal(features),
+        inputs.normal(batch, 9, width),
+    )
+    kwargs = {}
+    if options:
+        kwargs["s0"] = inputs.normal(rows, channels)
+        if cell == "lstm":
+            kwargs["c0"] = inputs.normal(rows, channels)
+        kwargs["source_positions"] = inputs.positions(batch, 9)
+        kwargs["positions"] = inputs.positions(rows, length)
+    return args, kwargs
+
+
 def cauchy(inputs, rows, channels, length, options, states=3):
     # Poles away from the imaginary axis, where the sums are not defined.
     poles = inputs.normal(channels, states, 2, scale=0.05, shift=0.5)
@@ -253,11 +291,20 @@ CASES = {
         "causal_attention": causal_attention,
         "grouped": functools.partial(causal_attention, shared=2),
     },
+    "additive_attention": {"additive_attention": additive_attention},
+    "additive_attention_weights": {"additive_attention_weights": additive_attention_weights},
+    "attentive_scan": {
+        "gru": attentive_scan,
+        "lstm": functools.partial(attentive_scan, cell="lstm"),
+        "hypotheses": functools.partial(attentive_scan, hypotheses=3),
+    },
     "dplr_scan": {"dplr_scan": dplr_scan, "one rank": functools.partial(dplr_scan, rank=1)},
     "cauchy": {"cauchy": cauchy},
 }
 POSITION_WISE = {"swiglu"}
 SIZES = [(2, 18, 70), (3, 6, 1)]  # B, D, L
+# Results to look at, which have no gradient.
+WITHOUT_GRADIENT = {"additive_attention_weights"}
 # Ops on parameters instead of sequences: without positions, and never in low precision.
 ON_PARAMETERS = {"cauchy"}
 
@@ -278,6 +325,8 @@ def variants(op):
 
 
 def describe(argument):
+    if isinstance(argument, (list, tuple)):
+        return f"[{', '.join(map(describe, argument))}]"
     if not isinstance(argument, torch.Tensor):
         return repr(argument)
     return str(argument.dtype)[6:] + str(argument.dim()) + ("" if argument.is_contiguous() else "s")
@@ -309,6 +358,8 @@ def as_tuple(outputs):
 def run(op, args, kwargs):
     """Outputs, and the gradients of a fixed random combination of them."""
     outputs = as_tuple(op(*args, **kwargs))
+    if not leaves(args, kwargs):
+        return outputs
     generator = torch.Generator().manual_seed(4)
     directions = [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.dtype) for y in outputs]
     return (*outputs, *torch.autograd.grad(outputs, leaves(args, kwargs), directions))
@@ -415,7 +466,7 @@ def check_op(name, tally):
             )
     for function in (op, twin):
         for label, dtype, (args, kwargs) in variants(name):
-            if dtype == torch.float32:
+            if dtype == torch.float32 and name not in WITHOUT_GRADIENT:
                 tally.check(f"{function.name()}, {label}: second derivative", lambda: once_only(function, args, kwargs))
     for function in (op, twin):
         for label, make in CASES[name].items():

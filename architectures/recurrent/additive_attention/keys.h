@@ -1,0 +1,52 @@
+// The keys of additive attention as its kernels read them, made of tensors: what both ops that attend additively begin
+// with.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "architectures/recurrent/additive_attention/op.h"
+
+namespace hippodrome {
+
+// positions int64 [rows, keys] or none.
+inline std::vector<VisibleKeys> visible_keys(const std::optional<at::Tensor>& positions_in, int64_t rows,
+                                             int64_t keys) {
+  const bool given = positions_in.has_value() && positions_in->defined();
+  const at::Tensor positions = given ? positions_in->contiguous() : at::Tensor();
+  std::vector<VisibleKeys> visible;
+  visible.reserve(static_cast<size_t>(rows));
+  for (int64_t b = 0; b < rows; ++b) {
+    visible.emplace_back(given ? positions.const_data_ptr<int64_t>() + b * keys : nullptr, keys);
+  }
+  return visible;
+}
+
+// e^{2k} of contiguous keys [rows, S, H]; notes in `visible` which rows are bounded.
+template <class T>
+at::Tensor key_exponentials(const at::Tensor& keys, std::vector<VisibleKeys>& visible) {
+  const int64_t count = keys.size(1), size = keys.size(2), all = keys.size(0) * count;
+  at::Tensor exponentials = at::empty_like(keys), bounded = at::empty({all}, keys.options().dtype(at::kByte));
+  const T* from = keys.const_data_ptr<T>();
+  T* to = exponentials.mutable_data_ptr<T>();
+  uint8_t* key_bounded = bounded.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, all, std::max<int64_t>(1, 50'000 / std::max<int64_t>(1, size)), [&](int64_t begin, int64_t end) {
+    additive_attention_exponentials(from, size, begin, end, to, key_bounded);
+  });
+  for (size_t b = 0; b < visible.size(); ++b) {
+    VisibleKeys& row = visible[b];
+    row.bounded = true;
+    for (int64_t j = 0; j < row.count(); ++j) {
+      row.bounded = row.bounded && key_bounded[static_cast<int64_t>(b) * count + row.column(j)] != 0;
+    }
+  }
+  return exponentials;
+}
+
+}  // namespace hippodrome
