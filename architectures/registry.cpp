@@ -2,6 +2,8 @@
 
 #include "architectures/mixture/moe/moe.h"
 #include "architectures/presets/presets.h"
+#include "architectures/recurrent/attentive_gru/attentive_gru.h"
+#include "architectures/recurrent/gnmt_decoder/gnmt_decoder.h"
 #include "architectures/recurrent/gru/gru.h"
 #include "architectures/recurrent/lstm/lstm.h"
 #include "architectures/rwkv/channel_mix/channel_mix.h"
@@ -13,6 +15,7 @@
 #include "architectures/ssm/s4/s4.h"
 #include "architectures/ssm/s4d/s4d.h"
 #include "architectures/transformer/attention/attention.h"
+#include "architectures/transformer/cross_attention/cross_attention.h"
 #include "architectures/transformer/mlp/mlp.h"
 // includes of new layers go above this line (`hippodrome new` writes there)
 
@@ -21,13 +24,20 @@ namespace hippodrome {
 void register_all(Registry& registry) {
   registry.add(layer_entry<Lstm>("lstm", "recurrent", "long short-term memory"));
   registry.add(layer_entry<Gru>("gru", "recurrent", "gated recurrent unit"));
+  registry.add(layer_entry<AttentiveGru>("attentive_gru", "recurrent",
+                                         "decoder of RNNsearch and RNNencdec: GRU with additive attention, maxout"));
+  registry.add(layer_entry<GnmtDecoder>("gnmt_decoder", "recurrent",
+                                        "decoder of GNMT: LSTM layers, additive attention from the bottom one"));
   registry.add(
-      layer_entry<Attention>("attention", "transformer", "causal attention, grouped queries, rotary positions, cache"));
+      layer_entry<Attention>("attention", "transformer", "attention, grouped queries, rotary positions, cache"));
+  registry.add(layer_entry<CrossAttention>("cross_attention", "transformer",
+                                           "attention to an encoder's output, by dot products or an additive score"));
   registry.add(layer_entry<Mlp>("mlp", "transformer", "position-wise feed-forward layer: ReLU, GELU, SwiGLU"));
   registry.add(layer_entry<RwkvTimeMix>("rwkv_time_mix", "rwkv", "RWKV-4's time mixing: token shift, WKV, receptance"));
   registry.add(
       layer_entry<RwkvChannelMix>("rwkv_channel_mix", "rwkv", "RWKV-4's channel mixing: token shift, squared ReLU"));
-  registry.add(layer_entry<Lssl>("lssl", "ssm", "dense state-space model from HiPPO: FFT convolution by blocked powers"));
+  registry.add(
+      layer_entry<Lssl>("lssl", "ssm", "dense state-space model from HiPPO: FFT convolution by blocked powers"));
   registry.add(layer_entry<S4>("s4", "ssm", "diagonal-plus-low-rank state-space model: recurrence or Cauchy kernel"));
   registry.add(layer_entry<S4d>("s4d", "ssm", "diagonal state-space model: recurrence or FFT convolution"));
   registry.add(layer_entry<H3>("h3", "ssm", "H3: shift and diagonal state-space models between gates"));

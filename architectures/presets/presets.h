@@ -7,6 +7,7 @@
 namespace hippodrome {
 
 void register_recurrent_presets(Registry& registry);
+void register_encoder_decoder_presets(Registry& registry);
 void register_transformer_presets(Registry& registry);
 void register_rwkv_presets(Registry& registry);
 void register_ssm_presets(Registry& registry);

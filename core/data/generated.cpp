@@ -40,12 +40,17 @@ absl::Status GeneratedTask::check_lengths(const ConfigValue& config, const std::
   return absl::OkStatus();
 }
 
-absl::StatusOr<Batch> blank_batch(const BatchRequest& request) {
-  if (request.rows < 1 || request.length < 1 || request.step < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a batch needs at least one row, a length of at least 1 and a step of at least 0, not ",
-                     request.rows, " rows, length ", request.length, ", step ", request.step));
+absl::Status check_request(const BatchRequest& request) {
+  if (request.rows >= 1 && request.length >= 1 && request.step >= 0) {
+    return absl::OkStatus();
   }
+  return absl::InvalidArgumentError(
+      absl::StrCat("a batch needs at least one row, a length of at least 1 and a step of at least 0, not ",
+                   request.rows, " rows, length ", request.length, ", step ", request.step));
+}
+
+absl::StatusOr<Batch> blank_batch(const BatchRequest& request) {
+  RETURN_IF_ERROR(check_request(request));
   const int64_t shape[] = {request.rows, request.length};
   // Filled by hand: LibTorch's fill wakes the thread pool, which costs more than the fill where cores are shared.
   Batch batch;

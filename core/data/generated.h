@@ -60,6 +60,9 @@ class GeneratedTask : public Task {
   std::vector<int64_t> test_lengths_;
 };
 
+// One sentence where a request has no rows, no length or a negative step.
+absl::Status check_request(const BatchRequest& request);
+
 // [B, L] tokens (zero), labels (kNoLabel) and positions 0, 1, 2, …; or one sentence on what is wrong with the request.
 absl::StatusOr<Batch> blank_batch(const BatchRequest& request);
 

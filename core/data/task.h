@@ -27,8 +27,10 @@ struct Batch {
   Tensor source;            // [B, S] int64, CPU; undefined where there is none
   Tensor source_positions;  // [B, S] int64, CPU: -1 padding
   bool source_ragged = false;
+  // Bytes of text that the labels stand for, ends included; 0: as many as there are labels. Bits per byte are of these.
+  int64_t target_bytes = 0;
 
-  // Rows [first, first + count).
+  // Rows [first, first + count); target_bytes stays that of all.
   Batch part(int64_t first, int64_t count) const;
 };
 
@@ -54,11 +56,15 @@ enum class Metric { kAccuracy, kBitsPerByte };
 std::string_view metric_name(Metric metric);  // "accuracy", "bits_per_byte"
 inline bool higher_is_better(Metric metric) { return metric == Metric::kAccuracy; }
 
+class PairTask;  // core/data/pairs.h
+
 // A task: a deterministic source of batches with a metric. Batches depend on (config, seed, split, step, rows, length)
 // alone.
 class Task {
  public:
   virtual ~Task() = default;
+  // This task as one of (source, target) pairs; null where it is none.
+  virtual const PairTask* as_pairs() const { return nullptr; }
   // Fails with one sentence when the request cannot be met (a length too short for the task, say).
   virtual absl::StatusOr<Batch> batch(const BatchRequest& request) const = 0;
 

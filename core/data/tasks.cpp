@@ -4,8 +4,10 @@
 #include "core/data/parity.h"
 #include "core/data/recall.h"
 #include "core/data/selective_copying.h"
+#include "core/data/sequence_pairs.h"
 #include "core/data/task.h"
 #include "core/data/text.h"
+#include "core/data/translation.h"
 
 namespace hippodrome {
 
@@ -22,8 +24,9 @@ Batch Batch::part(int64_t first, int64_t count) const {
 int64_t Task::available_steps(Split, int64_t, int64_t) const { return 0; }
 
 const std::vector<TaskEntry>& tasks() {
-  static const std::vector<TaskEntry> list = {text_task(), parity_task(), selective_copying_task(), induction_task(),
-                                              recall_task()};
+  static const std::vector<TaskEntry> list = {text_task(),      parity_task(), selective_copying_task(),
+                                              induction_task(), recall_task(), reverse_task(),
+                                              copy_task(),      sort_task(),   translate_task()};
   return list;
 }
 

@@ -22,7 +22,8 @@ std::unique_ptr<at::ObserverContext> count_product(const at::RecordFunction& cal
   const auto operand = [&](size_t i) { return inputs[i].toTensor(); };
   if (!meter) return nullptr;
   if (name == "aten::mm" || name == "aten::bmm" || name == "aten::mv") {
-    meter->add(2.0 * static_cast<double>(operand(0).numel()) * static_cast<double>(name == "aten::mv" ? 1 : operand(1).size(-1)));
+    meter->add(2.0 * static_cast<double>(operand(0).numel()) *
+               static_cast<double>(name == "aten::mv" ? 1 : operand(1).size(-1)));
   } else if (name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::addmv") {
     meter->add(2.0 * static_cast<double>(operand(1).numel()) *
                static_cast<double>(name == "aten::addmv" ? 1 : operand(2).size(-1)));
@@ -57,7 +58,8 @@ int64_t memory_length(const Layer& layer) { return layer.traits().needs_memory ?
 bool has_kernel_key(const LawSubject& subject) {
   DescribeFields fields;
   (*subject.registry->layer(subject.layer))->describe(fields);
-  return std::any_of(fields.result.begin(), fields.result.end(), [](const FieldDescription& f) { return f.key == "kernel"; });
+  return std::any_of(fields.result.begin(), fields.result.end(),
+                     [](const FieldDescription& f) { return f.key == "kernel"; });
 }
 
 }  // namespace
@@ -89,7 +91,8 @@ LawResult state_bytes(const LawSubject& subject) {
 LawResult live_bytes(const LawSubject& subject) {
   const at::NoGradGuard no_grad;
   const auto layer = make_layer(subject, at::kFloat);
-  if (layer->traits().state_growth == StateGrowth::kLinear) return not_applicable("live bytes", "the state grows with the sequence");
+  if (layer->traits().state_growth == StateGrowth::kLinear)
+    return not_applicable("live bytes", "the state grows with the sequence");
   if (subject.device != at::kCPU) return not_applicable("live bytes", "measured on the CPU");
   State state = fresh_state(subject, *layer, 2, at::kFloat);
   const auto after_token = [&](int64_t t) {
@@ -106,8 +109,8 @@ LawResult live_bytes(const LawSubject& subject) {
   return worst.result("live bytes", 0.0, "bytes");
 }
 
-// Declared FLOPs equal those counted on the reference path: products by LibTorch's record of calls, sequence operators by
-// running their loops on a counting scalar.
+// Declared FLOPs equal those counted on the reference path: products by LibTorch's record of calls, sequence operators
+// by running their loops on a counting scalar.
 LawResult cost(const LawSubject& subject) {
   const at::NoGradGuard no_grad;
   const OnRecordedLibrary recorded;
@@ -115,22 +118,25 @@ LawResult cost(const LawSubject& subject) {
   Worst worst;
   for (const auto& [length, context] : {std::pair<int64_t, int64_t>{7, 0}, {1, 5}, {33, 4}}) {
     State state;
+    const Memory memory =
+        law_memory(2, at::TensorOptions().dtype(at::kDouble).device(subject.device), 0, /*padded=*/false);
     if (context > 0) {
-      state = fresh_state(subject, *layer, 2, at::kDouble);
+      state = fresh_state(subject, *layer, 2, at::kDouble, 0, &memory);
       run_plain(*layer, random_tensor(subject, {2, context, subject.width}, at::kDouble, "context"), &state);
     }
     const Tensor x = random_tensor(subject, {2, length, subject.width}, at::kDouble, "x");
     FlopMeter meter;
     {
       const ProductCounter products;
-      if (context == 0) state = fresh_state(subject, *layer, 2, at::kDouble);  // reading an encoder's output counts
+      if (context == 0)
+        state = fresh_state(subject, *layer, 2, at::kDouble, 0, &memory);  // reading an encoder's output counts
       run_plain(*layer, x, state.empty() ? nullptr : &state, context);
     }
     const double declared = layer->cost({2, length, context, 8, memory_length(*layer)}).flops;
     worst.add(std::abs(meter.flops() - declared) / std::max(1.0, declared),
               "counted " + std::to_string(static_cast<int64_t>(meter.flops())) + ", declared " +
-                  std::to_string(static_cast<int64_t>(declared)) + " for " + std::to_string(length) + " tokens behind " +
-                  std::to_string(context));
+                  std::to_string(static_cast<int64_t>(declared)) + " for " + std::to_string(length) +
+                  " tokens behind " + std::to_string(context));
   }
   return worst.result("cost", 0.0, "relative difference");
 }

@@ -31,7 +31,8 @@ std::unique_ptr<Layer> make_layer(const LawSubject& subject, at::ScalarType dtyp
   return std::move(*layer);
 }
 
-Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::ScalarType dtype, const std::string& name) {
+Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::ScalarType dtype,
+                     const std::string& name) {
   Tensor values = at::empty(sizes, at::kDouble);
   initialise::normal(1.0)(values, RandomStream(11, name));
   return values.to(dtype).to(subject.device);
@@ -47,15 +48,15 @@ Site law_site(const LawSubject& subject) {
           .memory_width = kMemoryWidth};
 }
 
-Memory law_memory(int64_t rows, const at::TensorOptions& options, int64_t first) {
+Memory law_memory(int64_t rows, const at::TensorOptions& options, int64_t first, bool padded) {
   Tensor values = at::empty({first + rows, kMemoryLength, kMemoryWidth}, at::kDouble);
   initialise::normal(1.0)(values, RandomStream(11, "memory"));
   Tensor positions = at::arange(kMemoryLength, at::kLong).repeat({first + rows, 1});
-  for (int64_t row = 1; row < first + rows; row += 2) {
+  for (int64_t row = 1; padded && row < first + rows; row += 2) {
     positions[row][kMemoryLength - 1].fill_(-1);
     values[row][kMemoryLength - 1].fill_(0.0);
   }
-  return {values.narrow(0, first, rows).to(options), positions.narrow(0, first, rows).to(options.device()), true};
+  return {values.narrow(0, first, rows).to(options), positions.narrow(0, first, rows).to(options.device()), padded};
 }
 
 State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype, int64_t first,

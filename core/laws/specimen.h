@@ -11,20 +11,22 @@
 // What the laws share: layers made for the test, inputs, and runs that can be compared.
 namespace hippodrome::law_checks {
 
-// The subject's layer, drawn anew in this dtype; the same every time. Values are perturbed, so that what starts as zero or one
-// (and would hide an error) does not. `kernel` overrides the config key of that name.
+// The subject's layer, drawn anew in this dtype; the same every time. Values are perturbed, so that what starts as zero
+// or one (and would hide an error) does not. `kernel` overrides the config key of that name.
 std::unique_ptr<Layer> make_layer(const LawSubject& subject, at::ScalarType dtype, const std::string& kernel = "");
 
 // Standard normal values named by `name`, [sizes].
-Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::ScalarType dtype, const std::string& name);
+Tensor random_tensor(const LawSubject& subject, std::vector<int64_t> sizes, at::ScalarType dtype,
+                     const std::string& name);
 
-// Where the subject stands: the second of three repetitions, so that a layer that initialises by depth is caught off its end
-// points. There is an encoder before it, for those who attend to one.
+// Where the subject stands: the second of three repetitions, so that a layer that initialises by depth is caught off
+// its end points. There is an encoder before it, for those who attend to one.
 Site law_site(const LawSubject& subject);
 
-// An encoder's output, rows [first, first + rows) of one that is always the same; every second row ends in padding.
+// An encoder's output, rows [first, first + rows) of one that is always the same; where padded, every second row ends
+// in padding.
 inline constexpr int64_t kMemoryLength = 5, kMemoryWidth = 6;
-Memory law_memory(int64_t rows, const at::TensorOptions& options, int64_t first = 0);
+Memory law_memory(int64_t rows, const at::TensorOptions& options, int64_t first = 0, bool padded = true);
 
 // Where the layer attends to an encoder, made of law_memory, or of the memory given.
 State fresh_state(const LawSubject& subject, const Layer& layer, int64_t rows, at::ScalarType dtype, int64_t first = 0,

@@ -26,7 +26,8 @@ Tensor run_backward(Layer& layer, const Tensor& x, const Context& context) {
 void BlockConfig::bind(Fields& fields) {
   fields.text("layer", layer, "registered layer; default: the name of the pattern entry");
   fields.choice("norm", norm, {"layer_norm", "rms_norm"}, "normalisation of the block");
-  fields.choice("norm_position", norm_position, {"pre", "post", "none"}, "before the layer, after the residual sum, or none");
+  fields.choice("norm_position", norm_position, {"pre", "post", "none"},
+                "before the layer, after the residual sum, or none");
   fields.number("norm_epsilon", norm_epsilon, {0.0, 1.0}, "added to the variance");
   fields.flag("residual", residual, "add the block's input to the layer's output");
   fields.number("dropout", dropout, {0.0, 0.999}, "share of the layer's output that training sets to zero");

@@ -12,14 +12,14 @@ namespace hippodrome {
 
 // What surrounds a layer in a block, as recipes write it beside the layer's own keys.
 struct BlockConfig {
-  std::string layer;                   // registered name; empty: the pattern entry's name
-  std::string norm = "layer_norm";     // layer_norm | rms_norm
-  std::string norm_position = "pre";   // pre: x + layer(norm(x)); post: norm(x + layer(x)); none
+  std::string layer;                  // registered name; empty: the pattern entry's name
+  std::string norm = "layer_norm";    // layer_norm | rms_norm
+  std::string norm_position = "pre";  // pre: x + layer(norm(x)); post: norm(x + layer(x)); none
   double norm_epsilon = 1e-5;
   bool residual = true;
-  double dropout = 0.0;                // of the layer's output, in training
-  std::string direction = "forward";   // forward | backward | both, in encoders: which way the layer reads
-  int64_t output_width = 0;            // E; 0: the stack's width, twice that for both directions
+  double dropout = 0.0;               // of the layer's output, in training
+  std::string direction = "forward";  // forward | backward | both, in encoders: which way the layer reads
+  int64_t output_width = 0;           // E; 0: the stack's width, twice that for both directions
   void bind(Fields& fields);
 };
 
@@ -32,13 +32,13 @@ struct BlockTable {
 absl::StatusOr<BlockTable> part_block_table(const std::string& entry, const ConfigValue& table,
                                             const BlockConfig& defaults, const std::string& path);
 
-// A block is data: {layer, norm pre | post | none, residual or not, direction}. The residual stream keeps x's dtype; the layer
-// sees the compute dtype. A block that reads backward as well has a second layer of the same config, whose outputs stand behind
-// the first's (Bahdanau et al. 2015, section 3.2).
+// A block is data: {layer, norm pre | post | none, residual or not, direction}. The residual stream keeps x's dtype;
+// the layer sees the compute dtype. A block that reads backward as well has a second layer of the same config, whose
+// outputs stand behind the first's (Bahdanau et al. 2015, section 3.2).
 class Block {
  public:
-  // `table` holds the block's keys and the layer's; `defaults` are the stack's. `path` is for error sentences. The site's
-  // output_width is the stack's width; the block's own may differ, see output_width().
+  // `table` holds the block's keys and the layer's; `defaults` are the stack's. `path` is for error sentences. The
+  // site's output_width is the stack's width; the block's own may differ, see output_width().
   static absl::StatusOr<std::unique_ptr<Block>> make(const std::string& entry, const ConfigValue& table,
                                                      const BlockConfig& defaults, const std::string& path,
                                                      const Site& site, const Registry& registry);

@@ -9,12 +9,13 @@
 namespace hippodrome {
 namespace {
 
-Initialiser head_initialiser(const std::string& name, int64_t vocabulary, int64_t width) {
-  if (name == "orthogonal") {
+Initialiser head_initialiser(const ModelConfig& config, int64_t vocabulary, int64_t width) {
+  if (config.head_init == "orthogonal") {
     const double ratio = static_cast<double>(vocabulary) / static_cast<double>(width);
     return initialise::orthogonal(0.5 * (ratio > 1.0 ? std::sqrt(ratio) : 1.0));
   }
-  return name == "default" ? initialise::uniform_fan_in(width) : initialise::normal(0.02);
+  if (config.head_init == "uniform") return initialise::uniform(-config.init_range, config.init_range);
+  return config.head_init == "default" ? initialise::uniform_fan_in(width) : initialise::normal(config.init_deviation);
 }
 
 // The rows of an embedding: the config's own, which must hold all tokens to be read.
@@ -36,6 +37,8 @@ absl::StatusOr<EncoderConfig> encoder_config(const ModelConfig& model, const std
   config.positions = model.positions;
   config.max_positions = model.max_positions;
   config.embedding_init = model.embedding_init;
+  config.init_deviation = model.init_deviation;
+  config.init_range = model.init_range;
   config.embedding_scale = model.embedding_scale;
   ReadFields fields(model.encoder, path);
   config.bind(fields);
@@ -63,8 +66,10 @@ absl::Status check_handover(const Stack& encoder, const Stack& decoder, const st
            encoder.blocks()[i]->output_width() == decoder.blocks()[i]->output_width();
   }
   if (fits) return absl::OkStatus();
-  return absl::InvalidArgumentError("[" + path + "] handover = true needs an encoder of the decoder's blocks, of the same widths "
-                                    "and reading forward: the encoder has " + names(encoder) + ", the decoder " + names(decoder));
+  return absl::InvalidArgumentError("[" + path +
+                                    "] handover = true needs an encoder of the decoder's blocks, of the same widths "
+                                    "and reading forward: the encoder has " +
+                                    names(encoder) + ", the decoder " + names(decoder));
 }
 
 }  // namespace
@@ -78,8 +83,8 @@ void EncoderConfig::bind(Fields& fields) {
 void ModelConfig::bind(Fields& fields) {
   StackConfig::bind(fields);
   fields.flag("tied", tied, "the head shares the embedding's matrix");
-  fields.choice("head_init", head_init, {"normal", "default", "orthogonal"},
-                "of an untied head: N(0, 0.02), U(±1/√E), or orthogonal as RWKV");
+  fields.choice("head_init", head_init, {"normal", "uniform", "default", "orthogonal"},
+                "of an untied head: N(0, init_deviation), U(±init_range), U(±1/√E), or orthogonal as RWKV");
   fields.tree("encoder", encoder, "what reads the source of pairs: the keys of a model, `reverse`, `shared_embedding`");
   fields.flag("handover", handover, "blocks start from the states that the encoder's blocks end in");
 }
@@ -116,11 +121,11 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelCo
     ParameterPtr shared;
     if (encoder.shared_embedding) {
       if (encoder.width != config.width || source_vocabulary != model->vocabulary_) {
-        return absl::InvalidArgumentError("[" + encoder_path + "] shared_embedding = true needs the decoder's width and vocabulary");
+        return absl::InvalidArgumentError("[" + encoder_path +
+                                          "] shared_embedding = true needs the decoder's width and vocabulary");
       }
       Parameters own;
-      shared = own.add("embedding.weight", {source_vocabulary, encoder.width},
-                       encoder.embedding_init == "uniform" ? initialise::uniform(-1e-4, 1e-4) : initialise::normal(0.02));
+      shared = own.add("embedding.weight", {source_vocabulary, encoder.width}, embedding_initialiser(encoder));
       model->parameters_.adopt("", own);
     }
     ASSIGN_OR_RETURN(model->encoder_, Stack::make(encoder, source_vocabulary, shared, "encoder.", /*memory_width=*/0,
@@ -128,9 +133,9 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelCo
     model->parameters_.adopt("encoder", model->encoder_->parameters());
     model->reverse_source_ = encoder.reverse;
   }
-  ASSIGN_OR_RETURN(model->decoder_,
-                   Stack::make(config, model->vocabulary_, encoder.shared_embedding ? model->encoder_->embedding() : nullptr, "",
-                               has_encoder ? model->encoder_->output_width() : 0, path, registry));
+  ASSIGN_OR_RETURN(model->decoder_, Stack::make(config, model->vocabulary_,
+                                                encoder.shared_embedding ? model->encoder_->embedding() : nullptr, "",
+                                                has_encoder ? model->encoder_->output_width() : 0, path, registry));
   model->parameters_.adopt("", model->decoder_->parameters());
   if (config.handover) {
     if (!has_encoder) {
@@ -147,7 +152,7 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelCo
     model->head_.emplace(model->decoder_->embedding());
   } else {
     model->head_.emplace(width, model->vocabulary_,
-                         Linear::Options{.weight = head_initialiser(config.head_init, model->vocabulary_, width)});
+                         Linear::Options{.weight = head_initialiser(config, model->vocabulary_, width)});
     model->parameters_.adopt("head", model->head_->parameters());
   }
   return model;
@@ -157,7 +162,8 @@ EncodedSource LanguageModel::encode(const Tensor& source, const Context& context
   TORCH_CHECK(encoder_, "this model has no encoder");
   EncodedSource result;
   if (config_.handover) {
-    result.states = encoder_->initial_states({source.size(0), 0, at::TensorOptions().dtype(compute_dtype_).device(source.device())});
+    result.states = encoder_->initial_states(
+        {source.size(0), 0, at::TensorOptions().dtype(compute_dtype_).device(source.device())});
   }
   const Tensor tokens = reverse_source_ ? reversed_tokens(source, context) : source;
   Tensor values = encoder_->forward(tokens, context, config_.handover ? &result.states : nullptr, compute_dtype_);
@@ -175,8 +181,10 @@ Tensor LanguageModel::hidden(const Tensor& tokens, const Context& context, Model
 Tensor LanguageModel::logits(const Tensor& hidden) const { return head_->forward(hidden); }
 
 ModelState LanguageModel::initial_state(int64_t rows, int64_t capacity, const EncodedSource* source) const {
-  TORCH_CHECK((source != nullptr) == encoder_.has_value(), "a state is made of a source exactly where there is an encoder");
-  const StateSpec spec{rows, capacity, at::TensorOptions().dtype(compute_dtype_).device(decoder_->embedding()->value.device()),
+  TORCH_CHECK((source != nullptr) == encoder_.has_value(),
+              "a state is made of a source exactly where there is an encoder");
+  const StateSpec spec{rows, capacity,
+                       at::TensorOptions().dtype(compute_dtype_).device(decoder_->embedding()->value.device()),
                        source ? &source->memory : nullptr};
   ModelState state;
   if (config_.handover) {

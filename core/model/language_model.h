@@ -10,21 +10,22 @@
 
 namespace hippodrome {
 
-// What reads the source of an encoder–decoder, as a model's `encoder` table. Width, vocabulary and what its blocks share are the
-// model's where the table does not say otherwise.
+// What reads the source of an encoder–decoder, as a model's `encoder` table. Width, vocabulary and what its blocks
+// share are the model's where the table does not say otherwise.
 struct EncoderConfig : StackConfig {
-  bool reverse = false;           // the source is read from its last token to its first (Sutskever et al. 2014, section 3.3)
+  bool reverse = false;  // the source is read from its last token to its first (Sutskever et al. 2014, section 3.3)
   bool shared_embedding = false;  // one embedding for source and target
   void bind(Fields& fields);
 };
 
-// A language model as recipes write it: embedding, blocks, final norm and head; with an `encoder`, one whose blocks may attend to
-// what the encoder makes of a source sequence, or start from the states that it ends in.
+// A language model as recipes write it: embedding, blocks, final norm and head; with an `encoder`, one whose blocks may
+// attend to what the encoder makes of a source sequence, or start from the states that it ends in.
 struct ModelConfig : StackConfig {
-  bool tied = true;                       // the head is the embedding's matrix
-  std::string head_init = "normal";       // normal: N(0, 0.02); default: U(±1/√E); orthogonal: RWKV's, gain ½√(V/E)
-  ConfigValue encoder;                    // an EncoderConfig's table; empty: decoder-only
-  bool handover = false;                  // each block starts from the state in which the encoder's block of its place ends
+  bool tied = true;  // the head is the embedding's matrix
+  std::string head_init =
+      "normal";         // normal, uniform: as the embedding; default: U(±1/√E); orthogonal: RWKV's, gain ½√(V/E)
+  ConfigValue encoder;  // an EncoderConfig's table; empty: decoder-only
+  bool handover = false;  // each block starts from the state in which the encoder's block of its place ends
 
   void bind(Fields& fields);
 };
@@ -45,15 +46,16 @@ struct EncodedSource {
 
 class LanguageModel {
  public:
-  // Built on the meta device: no memory until parameters().materialise(). `vocabulary` is the number of tokens to be read, of
-  // which the config's own must be no fewer. `path` names the recipe's table in error sentences.
+  // Built on the meta device: no memory until parameters().materialise(). `vocabulary` is the number of tokens to be
+  // read, of which the config's own must be no fewer. `path` names the recipe's table in error sentences.
   static absl::StatusOr<std::unique_ptr<LanguageModel>> make(const ModelConfig& config, int64_t vocabulary,
                                                              const std::string& path, const Registry& registry);
 
   // source [B, S] int64; positions of the context [B, S]: padding stands to the right of a row's tokens.
   EncodedSource encode(const Tensor& source, const Context& context);
-  // tokens [B, L] int64 -> the last hidden layer, normed, [B, L, E] in the compute dtype. With an encoder: behind `state`, which
-  // initial_state made of the source; where nothing is handed over, `state` may be null and the context holds the memory.
+  // tokens [B, L] int64 -> the last hidden layer, normed, [B, L, E] in the compute dtype. With an encoder: behind
+  // `state`, which initial_state made of the source; where nothing is handed over, `state` may be null and the context
+  // holds the memory.
   Tensor hidden(const Tensor& tokens, const Context& context, ModelState* state);
   // hidden [..., E] -> logits [..., V], so that a trainer asks for them only where there are labels.
   Tensor logits(const Tensor& hidden) const;
@@ -68,16 +70,18 @@ class LanguageModel {
   const ModelConfig& config() const { return config_; }
   Parameters& parameters() { return parameters_; }
   const Parameters& parameters() const { return parameters_; }
-  // Parameters that a token meets: all but the experts it is not sent to. Both embedding tables count, as in published sizes.
+  // Parameters that a token meets: all but the experts it is not sent to. Both embedding tables count, as in published
+  // sizes.
   int64_t active_parameters() const;
   // Null in decoder-only models.
   const Stack* encoder() const { return encoder_ ? &*encoder_ : nullptr; }
   const std::vector<std::unique_ptr<Block>>& blocks() const { return decoder_->blocks(); }  // of the decoder
   int64_t vocabulary() const { return vocabulary_; }
-  // The whole model's cost, head included for every token. The encoder's counts where decoding begins (no context): it reads
-  // `memory_length` tokens.
+  // The whole model's cost, head included for every token. The encoder's counts where decoding begins (no context): it
+  // reads `memory_length` tokens.
   Cost cost(const Workload& workload) const;
-  // The least optimised kernel class among the layers that mix tokens; position-wise layers are matrix products for all.
+  // The least optimised kernel class among the layers that mix tokens; position-wise layers are matrix products for
+  // all.
   KernelClass kernel_class() const;
 
  private:

@@ -6,7 +6,8 @@
 namespace hippodrome {
 namespace {
 
-// Layers may refuse widths (heads that do not divide it, say): this many multiples are looked through for one they take.
+// Layers may refuse widths (heads that do not divide it, say): this many multiples are looked through for one they
+// take.
 constexpr int64_t kMostRefused = 64;
 
 // A width that the layers take, as a multiple of the granularity, and the parameter count there.
@@ -15,7 +16,8 @@ struct Candidate {
   double count;
 };
 
-// The first multiple that the layers take from `from` on, upwards (step 1) or downwards (step −1); their refusal when none is.
+// The first multiple that the layers take from `from` on, upwards (step 1) or downwards (step −1); their refusal when
+// none is.
 absl::StatusOr<Candidate> first_taken(ModelConfig& config, int64_t from, int64_t step, int64_t granularity,
                                       int64_t vocabulary, const std::string& path, const Registry& registry) {
   absl::Status refusal = absl::OutOfRangeError("no width is left");
@@ -33,8 +35,8 @@ absl::StatusOr<Candidate> first_taken(ModelConfig& config, int64_t from, int64_t
 
 absl::StatusOr<int64_t> match_width(ModelConfig config, int64_t vocabulary, const std::string& path,
                                     const Registry& registry, double target, double tolerance) {
-  // Counts grow with width, so the best multiple of each granularity is found by bisection; the coarsest granularity that
-  // lands within the tolerance wins, because wide multiples suit the vector units.
+  // Counts grow with width, so the best multiple of each granularity is found by bisection; the coarsest granularity
+  // that lands within the tolerance wins, because wide multiples suit the vector units.
   double nearest = 0.0;
   absl::Status refusal;
   for (const int64_t granularity : {16, 8, 4, 2, 1}) {
@@ -46,7 +48,10 @@ absl::StatusOr<int64_t> match_width(ModelConfig config, int64_t vocabulary, cons
       const int64_t middle = (low + high) / 2;
       const auto candidate = taken(middle, 1);
       if (!candidate.ok()) refusal = candidate.status();
-      if (candidate.ok() && candidate->count < target) low = middle + 1; else high = middle;
+      if (candidate.ok() && candidate->count < target)
+        low = middle + 1;
+      else
+        high = middle;
     }
     for (const auto& candidate : {taken(low, 1), taken(low - 1, -1)}) {
       if (!candidate.ok()) continue;

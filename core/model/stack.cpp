@@ -13,10 +13,6 @@
 namespace hippodrome {
 namespace {
 
-Initialiser embedding_initialiser(const std::string& name) {
-  return name == "uniform" ? initialise::uniform(-1e-4, 1e-4) : initialise::normal(0.02);
-}
-
 // PE(pos, 2i) = sin(pos / 10000^(2i/D)), PE(pos, 2i+1) = cos of the same (Vaswani et al. 2017, section 3.5); [B, L, D].
 Tensor sinusoids(const Tensor& positions, int64_t width) {
   const auto options = positions.options().dtype(at::kDouble);
@@ -28,7 +24,8 @@ Tensor sinusoids(const Tensor& positions, int64_t width) {
 // One sentence where the tables of `blocks` and the pattern do not fit each other.
 absl::Status check_pattern(const StackConfig& config, const std::string& path) {
   if (config.pattern.empty()) {
-    return absl::InvalidArgumentError("[" + path + "] has no blocks: give a preset, or a pattern such as "
+    return absl::InvalidArgumentError("[" + path +
+                                      "] has no blocks: give a preset, or a pattern such as "
                                       "pattern = [\"attention\", \"mlp\"]");
   }
   for (const auto& [key, value] : *config.blocks.table()) {
@@ -47,6 +44,11 @@ absl::Status check_pattern(const StackConfig& config, const std::string& path) {
 
 }  // namespace
 
+Initialiser embedding_initialiser(const StackConfig& config) {
+  return config.embedding_init == "uniform" ? initialise::uniform(-config.init_range, config.init_range)
+                                            : initialise::normal(config.init_deviation);
+}
+
 void StackConfig::bind(Fields& fields) {
   fields.texts("pattern", pattern, "the blocks of one repetition, in order; each names a table in `blocks`");
   fields.integer("repeats", repeats, {1, 10000}, "repetitions of the pattern");
@@ -56,13 +58,16 @@ void StackConfig::bind(Fields& fields) {
   fields.choice("norm_position", block.norm_position, {"pre", "post", "none"}, "where blocks normalise");
   fields.number("norm_epsilon", block.norm_epsilon, {0.0, 1.0}, "added to the variance");
   fields.flag("residual", block.residual, "blocks add their input to their layer's output");
-  fields.number("dropout", block.dropout, {0.0, 0.999}, "share of the embedding and of every layer's output that training zeroes");
+  fields.number("dropout", block.dropout, {0.0, 0.999},
+                "share of the embedding and of every layer's output that training zeroes");
   fields.flag("final_norm", final_norm, "a norm before the head");
   fields.number("final_norm_epsilon", final_norm_epsilon, {0.0, 1.0}, "of the norm before the head; 0: norm_epsilon");
   fields.flag("embedding_norm", embedding_norm, "a norm straight after the embedding");
   fields.choice("positions", positions, {"none", "learned", "sinusoidal"}, "position embedding added to the tokens'");
   fields.integer("max_positions", max_positions, {1, int64_t{1} << 40}, "rows of the learned position table");
-  fields.choice("embedding_init", embedding_init, {"normal", "uniform"}, "N(0, 0.02), or U(±1e-4) as RWKV");
+  fields.choice("embedding_init", embedding_init, {"normal", "uniform"}, "N(0, init_deviation), or U(±init_range)");
+  fields.number("init_deviation", init_deviation, {0.0, 100.0}, "of normal draws of embedding and head");
+  fields.number("init_range", init_range, {0.0, 100.0}, "of uniform draws of embedding and head; RWKV's is 1e-4");
   fields.number("embedding_scale", embedding_scale, {0.0, 1e6}, "factor on the embedding");
   fields.tree("blocks", blocks, "one table per pattern entry: the block's and the layer's keys");
 }
@@ -77,9 +82,9 @@ absl::StatusOr<Stack> Stack::make(const StackConfig& config, int64_t vocabulary,
   int64_t width = config.width;
   const Norm::Kind norm = config.block.norm == "rms_norm" ? Norm::Kind::kRmsNorm : Norm::Kind::kLayerNorm;
   Parameters& parameters = stack.parameters_;
-  stack.embedding_ = shared_embedding ? shared_embedding
-                                      : parameters.add("embedding.weight", {vocabulary, width},
-                                                       embedding_initialiser(config.embedding_init));
+  stack.embedding_ = shared_embedding
+                         ? shared_embedding
+                         : parameters.add("embedding.weight", {vocabulary, width}, embedding_initialiser(config));
   if (config.positions == "learned") {
     stack.position_embedding_ =
         parameters.add("position_embedding.weight", {config.max_positions, width}, initialise::normal(0.02));

@@ -87,7 +87,7 @@ absl::StatusOr<Evaluation> evaluate(LanguageModel& model, const Task& task, Spli
   const int64_t available = task.available_steps(split, rows, length);
   const int64_t batches = available > 0 ? std::min(available, max_batches) : max_batches;
   double sum = 0.0;
-  int64_t labels = 0, correct = 0;
+  int64_t labels = 0, correct = 0, bytes = 0;
   for (int64_t step = 0; step < batches; ++step) {
     ASSIGN_OR_RETURN(const Batch batch, task.batch({split, /*seed=*/0, step, rows, length, /*apart=*/model.encoder() != nullptr}));
     RETURN_IF_ERROR(check_source(model, batch));
@@ -95,6 +95,7 @@ absl::StatusOr<Evaluation> evaluate(LanguageModel& model, const Task& task, Spli
     sum += loss.sum.item().toDouble();
     labels += loss.labels;
     correct += loss.correct;
+    bytes += batch.target_bytes > 0 ? batch.target_bytes : loss.labels;
   }
   if (labels == 0) {
     return absl::FailedPreconditionError("the evaluation split has no labelled position at length " +
@@ -104,7 +105,7 @@ absl::StatusOr<Evaluation> evaluate(LanguageModel& model, const Task& task, Spli
   result.labels = labels;
   result.loss = sum / static_cast<double>(labels);
   result.metric = task.metric() == Metric::kAccuracy ? static_cast<double>(correct) / static_cast<double>(labels)
-                                                     : result.loss / std::numbers::ln2;
+                                                     : sum / static_cast<double>(bytes) / std::numbers::ln2;
   return result;
 }
 

@@ -45,6 +45,12 @@ struct Published {
 // Totals follow from the papers' and configurations' sizes; those of GPT-2 124M, Mamba 130M, RWKV-4 and Llama are also in print.
 // Jamba's active count has both embedding tables, as the "12B" in its name.
 const std::vector<Published> kPublished = {
+    {"seq2seq-sutskever", 384'000'000},
+    {"rnnencdec", 68'540'000},
+    {"rnnsearch", 80'401'000},
+    {"gnmt", 280'825'856},
+    {"vaswani-base", 63'045'632},
+    {"vaswani-big", 214'171'648},
     {"gpt2", 124'439'808},
     {"gpt2-medium", 354'823'168},
     {"gpt2-large", 774'030'080},

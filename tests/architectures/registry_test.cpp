@@ -68,7 +68,12 @@ TEST(Registry, EveryPresetBuildsAndRuns) {
     model->parameters().materialise(1, at::TensorOptions().dtype(at::kFloat));
     const at::Tensor tokens = at::randint(50, {2, 12}, at::kLong);
     const Context context = Context::plain(2, 12, 0, tokens.device());
-    const at::Tensor logits = model->logits(model->hidden(tokens, context, nullptr));
+    ModelState state;
+    if (model->encoder()) {
+      const EncodedSource source = model->encode(at::randint(50, {2, 9}, at::kLong), Context::plain(2, 9, 0, tokens.device()));
+      state = model->initial_state(2, 12, &source);
+    }
+    const at::Tensor logits = model->logits(model->hidden(tokens, context, model->encoder() ? &state : nullptr));
     EXPECT_EQ(logits.sizes(), at::IntArrayRef({2, 12, 50})) << preset.name;
     EXPECT_TRUE(logits.isfinite().all().item().toBool()) << preset.name;
     // Racing sizes: comparable without any key set.

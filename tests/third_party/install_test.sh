@@ -85,6 +85,25 @@ expect "fetches the package lists" calls '^apt-get update'
 expect "installs just what is missing" calls '^apt-get install .*=300 cmake mold$'
 expect "names a LibTorch folder that is none" says "HIPPODROME_TORCH=/nowhere has no lib/libtorch_cpu.so"
 
+expect "asks for no messages where they are there" not calls '^apt-get.*pidgin-data'
+
+machine root_on_a_bare_system
+pretend apt-get 'case "$*" in *libc-l10n*) echo "E: Unable to locate package libc-l10n"; exit 100 ;; esac'
+pretend id 'echo 0'
+pretend dpkg-query "$(all_packages_but cmake libc-l10n pidgin-data)"
+install HIPPODROME_TORCH=/nowhere
+expect "asks for what is needed first" calls '^apt-get install .*=300 cmake$'
+expect "asks for messages one by one" calls '^apt-get install .*=300 libc-l10n$'
+expect "goes on with the next where one is unknown" calls '^apt-get install .*=300 pidgin-data$'
+expect "goes on to LibTorch" says "HIPPODROME_TORCH=/nowhere has no lib/libtorch_cpu.so"
+
+machine root_without_messages_alone
+pretend apt-get ''
+pretend id 'echo 0'
+pretend dpkg-query "$(all_packages_but libc-l10n)"
+install HIPPODROME_TORCH=/nowhere
+expect "does not call apt for messages alone" not calls '^apt-get'
+
 machine root_and_apt_fails
 pretend apt-get 'echo "E: no space left"; exit 100'
 pretend id 'echo 0'

@@ -22,7 +22,7 @@ struct AttentiveScanInputs {
   std::optional<at::Tensor> s0 = std::nullopt;                // [B, n]; none: zeros
   std::optional<at::Tensor> c0 = std::nullopt;                // [B, n], lstm alone; none: zeros
   std::optional<at::Tensor> source_positions = std::nullopt;  // int64 [B', S]: -1 is padding, never attended to
-  std::optional<at::Tensor> positions = std::nullopt;  // int64 [B, L]: -1 is padding, 0 starts from s0 (and c0) again
+  std::optional<at::Tensor> positions = std::nullopt;         // int64 [B, L]: -1 is padding, 0 zeroes the state first
 };
 
 // → the new states s [B, L, n] and the contexts [B, L, M] that went into them, in the dtype of gates and 0 at padding;

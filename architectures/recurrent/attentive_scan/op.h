@@ -10,7 +10,7 @@
 // The GRU is the paper's, not gru_scan's: z takes the new candidate, and the reset gate acts before the recurrent
 // product. gates [B, L, G n] hold W y_{t-1} + b for all t, in the order r, z, n or i, f, g, o. Rows of the batch are
 // hypotheses: the first B / sources of them read source 0, the next as many source 1, and so on. Positions [B, L]: -1
-// is padding (s and c are 0, the state is untouched), 0 starts from the initial state again, anything else continues.
+// is padding (s and c are 0, the state is untouched), 0 zeroes the state before the token, anything else continues.
 // All arrays are contiguous.
 #pragma once
 

@@ -62,8 +62,8 @@ void attentive_scan_forward_reference(const AttentiveScanForward<T>& p) {
       T lse(0);
       q.assign(A, T(0));
       gates.assign(G, T(0));
-      if (position == 0) set_or_zero(p.s0, b, n, s);
-      if (position == 0) set_or_zero(p.c0, b, n, cell);
+      if (position == 0) s.assign(s.size(), T(0));
+      if (position == 0) cell.assign(cell.size(), T(0));
       if (position < 0) {
         for (int64_t m = 0; m < M; ++m) context[m] = T(0);
       } else {
@@ -119,8 +119,6 @@ void attentive_scan_backward_reference(const AttentiveScanBackward<T>& p) {
     const int64_t source = a.source_of(b);
     set_or_zero(p.grad_final_s, b, n, ds);
     set_or_zero(a.lstm ? p.grad_final_c : nullptr, b, n, dcell);
-    for (int64_t j = 0; j < n; ++j) p.grad_s0[b * n + j] = T(0);
-    for (int64_t j = 0; j < n && a.lstm; ++j) p.grad_c0[b * n + j] = T(0);
     for (int64_t t = a.length - 1; t >= 0; --t) {
       const int64_t token = b * a.length + t;
       const int64_t position = p.positions ? p.positions[token] : 1;
@@ -128,9 +126,11 @@ void attentive_scan_backward_reference(const AttentiveScanBackward<T>& p) {
       for (int64_t h = 0; h < A; ++h) dq[h] = T(0);
       for (int64_t j = 0; j < G; ++j) dgates[j] = T(0);
       if (position < 0) continue;
-      const bool starts = position == 0 || t == 0;
-      set_or_zero(starts ? p.s0 : p.states, starts ? b : token - 1, n, before);
-      if (a.lstm) set_or_zero(starts ? p.c0 : p.cells, starts ? b : token - 1, n, cell_before);
+      const auto carried = [&](const T* initial, const T* all, std::vector<T>& to) {
+        set_or_zero(position == 0 ? nullptr : t == 0 ? initial : all, t == 0 ? b : token - 1, n, to);
+      };
+      carried(p.s0, p.states, before);
+      if (a.lstm) carried(p.c0, p.cells, cell_before);
       const T* gate = p.activated + token * G;
       for (int64_t j = 0; j < n; ++j) ds[j] = ds[j] + p.grad_s[token * n + j];
       if (a.lstm) {
@@ -170,16 +170,12 @@ void attentive_scan_backward_reference(const AttentiveScanBackward<T>& p) {
                               p.grad_keys + source * a.keys * A, p.grad_v, p.grad_values + source * a.keys * M);
       add_product_backward(p.weight_q, before.data(), dq, 0, A, n, kept.data(), p.grad_weight_q);
       for (int64_t j = 0; j < n; ++j) {
-        if (position == 0) p.grad_s0[b * n + j] = p.grad_s0[b * n + j] + kept[j];
         ds[j] = position == 0 ? T(0) : kept[j];
-        if (position == 0 && a.lstm) {
-          p.grad_c0[b * n + j] = p.grad_c0[b * n + j] + dcell[j];
-          dcell[j] = T(0);
-        }
+        if (position == 0 && a.lstm) dcell[j] = T(0);
       }
     }
-    for (int64_t j = 0; j < n; ++j) p.grad_s0[b * n + j] = p.grad_s0[b * n + j] + ds[j];
-    for (int64_t j = 0; j < n && a.lstm; ++j) p.grad_c0[b * n + j] = p.grad_c0[b * n + j] + dcell[j];
+    for (int64_t j = 0; j < n; ++j) p.grad_s0[b * n + j] = ds[j];
+    for (int64_t j = 0; j < n && a.lstm; ++j) p.grad_c0[b * n + j] = dcell[j];
   }
 }
 

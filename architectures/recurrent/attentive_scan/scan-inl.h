@@ -35,7 +35,10 @@ void forward(const AttentiveScanForward<T>& p, int64_t begin, int64_t end) {
     for (size_t m = 0; m < count; ++m) {
       const int64_t token = (begin + static_cast<int64_t>(m)) * a.length + t;
       const int64_t position = p.positions != nullptr ? p.positions[token] : 1;
-      if (position == 0) start(m);
+      if (position == 0) {
+        std::fill_n(&state[m * n], n, T(0));
+        std::fill_n(&cell[m * n], n, T(0));
+      }
       T *g = &gate[m * G], *q = &query[m * A];
       std::fill_n(q, A, T(0));
       if (position < 0) {
@@ -98,8 +101,6 @@ void backward(const AttentiveScanBackward<T>& p, int64_t begin, int64_t end) {
   std::vector<T> dcell(count * n), dreset(count * n), dcontext(count * M), zeros(n),
       scores(static_cast<size_t>(end - begin));
   if (a.lstm) std::copy_n(p.grad_final_c + first * n, count * n, dcell.data());
-  std::fill_n(p.grad_s0 + first * n, count * n, T(0));
-  if (a.lstm) std::fill_n(p.grad_c0 + first * n, count * n, T(0));
   std::fill_n(p.partial_v + begin * A, (end - begin) * A, T(0));
   std::vector<CellAdjoint<T>> cells(count);
   std::vector<const T*> grad_gates(count), grad_candidates(count), grad_queries(count);
@@ -118,8 +119,8 @@ void backward(const AttentiveScanBackward<T>& p, int64_t begin, int64_t end) {
         continue;
       }
       const auto before = [&](const T* initial, const T* all) {
-        if (position != 0 && t > 0) return all + (token - 1) * n;
-        return initial != nullptr ? initial + row * n : zeros.data();
+        const T* carried = t > 0 ? all + (token - 1) * n : initial != nullptr ? initial + row * n : nullptr;
+        return position == 0 || carried == nullptr ? static_cast<const T*>(zeros.data()) : carried;
       };
       CellAdjoint<T>& cell = cells[rows];
       cell = {p.activated + token * G,
@@ -168,17 +169,13 @@ void backward(const AttentiveScanBackward<T>& p, int64_t begin, int64_t end) {
     for (size_t i = 0; i < rows; ++i) {
       const int64_t row = first + static_cast<int64_t>(active[i]);
       if (p.positions == nullptr || p.positions[row * a.length + t] != 0) continue;
-      const auto give = [&](T* from, T* to) {
-        for (int64_t j = 0; j < n; ++j) to[j] += from[j];
-        std::fill_n(from, n, T(0));
-      };
-      give(kept[i], p.grad_s0 + row * n);
-      if (a.lstm) give(cells[i].dcell, p.grad_c0 + row * n);
+      std::fill_n(kept[i], n, T(0));
+      if (a.lstm) std::fill_n(cells[i].dcell, n, T(0));
     }
   }
   for (size_t j = 0; j < count * n; ++j) {
-    p.grad_s0[first * n + static_cast<int64_t>(j)] += ds[j];
-    if (a.lstm) p.grad_c0[first * n + static_cast<int64_t>(j)] += dcell[j];
+    p.grad_s0[first * n + static_cast<int64_t>(j)] = ds[j];
+    if (a.lstm) p.grad_c0[first * n + static_cast<int64_t>(j)] = dcell[j];
   }
   for (int64_t at = begin; at < end; ++at) {
     const VisibleKeys& visible = p.rows[at];

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "architectures/recurrent/attentive_scan/attentive_scan.h"
+#include "architectures/recurrent/attentive_scan/flops.h"
 #include "architectures/recurrent/gru_scan/gru_scan.h"
 #include "architectures/recurrent/orthogonal_gates.h"
 
@@ -28,7 +29,8 @@ void Gru::Config::bind(Fields& fields) {
 
 absl::Status Gru::check(const Config& config, const Site&) {
   if (config.reset == "before" && config.kernel == "library") {
-    return absl::InvalidArgumentError("kernel = \"library\" has the reset gate after the recurrent product: set reset = \"after\"");
+    return absl::InvalidArgumentError(
+        "kernel = \"library\" has the reset gate after the recurrent product: set reset = \"after\"");
   }
   return absl::OkStatus();
 }
@@ -129,8 +131,10 @@ Cost Gru::cost(const Workload& workload) const {
   // q, three operations for n and four for h, one each.
   constexpr double kGates = 16.0;
   Cost cost;
-  cost.flops = input_.flops(t) + t * static_cast<double>(H) * (6.0 * static_cast<double>(H) + kGates) +
-               (output_ ? output_->flops(t) : 0.0);
+  cost.flops = input_.flops(t) + (output_ ? output_->flops(t) : 0.0);
+  cost.flops += config_.reset == "before"
+                    ? attentive_scan_flops(/*lstm=*/false, t, H, /*keys=*/1, /*features=*/1, /*width=*/1)
+                    : t * static_cast<double>(H) * (6.0 * static_cast<double>(H) + kGates);
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);  // float32 or wider
   cost.state_bytes = workload.rows * H * state_element;
   const int64_t out = output_ ? H + output_->out() : 0;

@@ -225,7 +225,7 @@ TEST(AttentiveScan, PaddingIsNotReadAndChangesNothing) {
       Tensors holed = in;
       for (const size_t i : {0, 4, 6}) holed[i] = with_holes(in[i]);
       Case c = plain;
-      c.positions = at::tensor({-1, 0, 1, -1, 2, 3, 4, -1}, at::kLong).unsqueeze(0);
+      c.positions = at::tensor({-1, 5, 6, -1, 7, 8, 9, -1}, at::kLong).unsqueeze(0);  // they go on
       c.source_positions = at::tensor({-1, 0, 1, -1, 2, 3, -1}, at::kLong).unsqueeze(0);
       Tensors out = op(c, reference)(holed);
       const at::Tensor kept = at::tensor({1, 2, 4, 5, 6}, at::kLong);
@@ -240,7 +240,7 @@ TEST(AttentiveScan, PaddingIsNotReadAndChangesNothing) {
   }
 }
 
-TEST(AttentiveScan, PositionZeroStartsAgain) {
+TEST(AttentiveScan, PositionZeroStartsFromZeroWhateverTheState) {
   for (const std::string cell : {"gru", "lstm"}) {
     Case c{cell, {}, at::tensor({0, 1, 2, 0, 1}, at::kLong).unsqueeze(0)};
     const Tensors in = inputs(c, {1, 5, 6, 5, 7, 1, 4});
@@ -248,8 +248,11 @@ TEST(AttentiveScan, PositionZeroStartsAgain) {
     Tensors first = in, second = in;
     first[0] = in[0].slice(1, 0, 3);
     second[0] = in[0].slice(1, 3, 5);
+    for (size_t i = 7; i < in.size(); ++i) first[i] = second[i] = at::zeros_like(in[i]);
     const Tensors a = op(plain, false)(first), b = op(plain, false)(second), whole = op(c, false)(in);
     expect_same_bits(whole, {at::cat({a[0], b[0]}, 1), at::cat({a[1], b[1]}, 1), b[2]}, cell);
+    const Evaluation e = evaluate(op(c, false), in, random_like(whole));
+    for (size_t i = 7; i < in.size(); ++i) EXPECT_EQ(rms(e.gradients[i]), 0.0) << "the state before does not count";
   }
 }
 

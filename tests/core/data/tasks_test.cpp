@@ -1,7 +1,12 @@
+#include <filesystem>
 #include <set>
 
 #include "core/base/random.h"
+#include "core/data/pairs.h"
+#include "core/io/atomic_file.h"
 #include "tests/core/data/batches.h"
+#include "tests/core/data/translated_lines.h"
+#include "tests/test_folder.h"
 
 namespace hippodrome {
 namespace {
@@ -48,6 +53,10 @@ std::vector<Case> cases() {
        1,
        {102, 414, 167, 389, 125, 306, 2, 335, 113, 279, 160, 187},
        15761818070507897489ull},
+      {"reverse", "reverse", ConfigValue(), 1, {}, 0},
+      {"copy", "copy", ConfigValue(), 1, {}, 0},
+      {"sort", "sort", ConfigValue(), 1, {}, 0},
+      {"translate", "translate", ConfigValue(), 1, {}, 0},
   };
 }
 
@@ -65,15 +74,64 @@ uint64_t checksum(const Batch& batch) {
 
 class EveryTask : public testing::TestWithParam<Case> {
  protected:
-  void SetUp() override { task = made(GetParam().task, GetParam().config); }
+  void SetUp() override {
+    config = GetParam().config;
+    if (GetParam().task == "translate") {  // which catalogues a machine has is not ours
+      std::filesystem::create_directories(folder);
+      ASSERT_TRUE(write_file(folder / "pairs.tsv", translated_lines::lines(4000)).ok());
+      config.set("path", ConfigValue((folder / "pairs.tsv").string()));
+    }
+    task = made(GetParam().task, config);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder); }
   BatchRequest request(Split split = Split::kTrain, uint64_t seed = 1, int64_t step = 0, int64_t rows = 4) const {
     return {split, seed, step, rows, task->default_length()};
   }
+  // Whether the two batches of 2 rows hold the rows of a batch of 4 in order. Training batches of pairs hold rows of
+  // similar length instead (pairs.h).
+  bool keeps_order(Split split) const { return task->as_pairs() == nullptr || split != Split::kTrain; }
+
+  const std::filesystem::path folder = testing_folder::own_folder();
+  ConfigValue config;
   std::unique_ptr<Task> task;
 };
 
+// Tokens without padding, row by row.
+std::vector<int64_t> tokens_of(const Batch& batch) {
+  std::vector<int64_t> tokens;
+  const std::vector<int64_t> all = ids(batch.tokens), positions = ids(batch.positions);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (positions[i] >= 0) tokens.push_back(all[i]);
+  }
+  return tokens;
+}
+
+// What every batch keeps to, of whichever task: a row's tokens from position 0 on without a gap, padding behind it.
+void expect_sound(const Task& task, const Tensor& tokens, const Tensor& positions, bool ragged, const Tensor& labels) {
+  ASSERT_EQ(positions.sizes(), tokens.sizes());
+  const int64_t length = tokens.size(1);
+  const std::vector<int64_t> all = ids(tokens), at = ids(positions);
+  bool padded = false;
+  for (int64_t i = 0; i < tokens.numel(); ++i) {
+    ASSERT_TRUE(all[i] >= 0 && all[i] < task.vocabulary()) << all[i];
+    ASSERT_TRUE(at[i] == i % length || (at[i] == -1 && i % length > 0 && task.as_pairs() != nullptr)) << at[i];
+    ASSERT_TRUE(i % length == 0 || at[i - 1] >= 0 || at[i] < 0) << "a token behind padding";
+    padded |= at[i] < 0;
+  }
+  EXPECT_EQ(ragged, padded);
+  if (!labels.defined()) return;
+  ASSERT_EQ(labels.sizes(), tokens.sizes());
+  const std::vector<int64_t> asked = ids(labels);
+  int64_t scored = 0;
+  for (int64_t i = 0; i < labels.numel(); ++i) {
+    ASSERT_TRUE(asked[i] == kNoLabel || (at[i] >= 0 && asked[i] >= 0 && asked[i] < task.vocabulary())) << asked[i];
+    scored += asked[i] != kNoLabel;
+  }
+  EXPECT_GE(scored, tokens.size(0));
+}
+
 TEST_P(EveryTask, RepeatsItself) {
-  const std::unique_ptr<Task> again = made(GetParam().task, GetParam().config);
+  const std::unique_ptr<Task> again = made(GetParam().task, config);
   for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
     const Batch one = batch_of(*task, request(split, 7, 5));
     const Batch two = batch_of(*again, request(split, 7, 5));
@@ -106,10 +164,20 @@ TEST_P(EveryTask, HasDisjointSplits) {
 
 TEST_P(EveryTask, GivesTheSameRowsInBatchesOfAnySize) {
   for (const Split split : {Split::kTrain, Split::kTest}) {
-    const std::vector<int64_t> whole = ids(batch_of(*task, request(split, 1, 0, 4)).tokens);
-    std::vector<int64_t> parts = ids(batch_of(*task, request(split, 1, 0, 2)).tokens);
-    const std::vector<int64_t> second = ids(batch_of(*task, request(split, 1, 1, 2)).tokens);
-    parts.insert(parts.end(), second.begin(), second.end());
+    // Two pools of 2 rows are one of 4.
+    const int64_t steps = keeps_order(split) ? 1 : 20;
+    std::vector<int64_t> whole, parts;
+    for (int64_t step = 0; step < 2 * steps; ++step) {
+      const std::vector<int64_t> part = tokens_of(batch_of(*task, request(split, 1, step, 2)));
+      parts.insert(parts.end(), part.begin(), part.end());
+      if (step >= steps) continue;
+      const std::vector<int64_t> batch = tokens_of(batch_of(*task, request(split, 1, step, 4)));
+      whole.insert(whole.end(), batch.begin(), batch.end());
+    }
+    if (!keeps_order(split)) {
+      std::sort(whole.begin(), whole.end());
+      std::sort(parts.begin(), parts.end());
+    }
     EXPECT_EQ(whole, parts);
   }
 }
@@ -121,30 +189,65 @@ TEST_P(EveryTask, KeepsToItsShapesAndRanges) {
   for (const int64_t length : lengths) {
     for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
       const Batch batch = batch_of(*task, {split, 3, 2, 3, length});
-      ASSERT_EQ(batch.tokens.sizes(), (std::vector<int64_t>{3, length}));
-      ASSERT_EQ(batch.labels.sizes(), (std::vector<int64_t>{3, length}));
-      ASSERT_EQ(batch.positions.sizes(), (std::vector<int64_t>{3, length}));
-      EXPECT_FALSE(batch.ragged);
-      for (const int64_t id : ids(batch.tokens)) {
-        ASSERT_TRUE(id >= 0 && id < task->vocabulary()) << id;
+      EXPECT_FALSE(batch.source.defined());
+      expect_sound(*task, batch.tokens, batch.positions, batch.ragged, batch.labels);
+      if (task->as_pairs() == nullptr) {
+        EXPECT_EQ(batch.tokens.sizes(), (std::vector<int64_t>{3, length}));
+        EXPECT_EQ(batch.target_bytes, 0);
+        continue;
       }
-      int64_t scored = 0;
-      for (const int64_t id : ids(batch.labels)) {
-        ASSERT_TRUE(id == kNoLabel || (id >= 0 && id < task->vocabulary())) << id;
-        scored += id != kNoLabel;
-      }
-      EXPECT_GE(scored, 3);
-      const std::vector<int64_t> positions = ids(batch.positions);
-      for (int64_t i = 0; i < 3 * length; ++i) {
-        ASSERT_EQ(positions[i], i % length);
-      }
+      EXPECT_EQ(batch.tokens.size(0), 3);
+      const Batch apart = batch_of(*task, {split, 3, 2, 3, length, /*apart=*/true});
+      expect_sound(*task, apart.tokens, apart.positions, apart.ragged, apart.labels);
+      expect_sound(*task, apart.source, apart.source_positions, apart.source_ragged, Tensor());
+      EXPECT_LE(apart.source.size(1), length + 1);
+      EXPECT_EQ(apart.source.size(0), 3);
+      EXPECT_EQ(apart.target_bytes, batch.target_bytes);
     }
+  }
+}
+
+// Both layouts say the same, and each is what the pairs are.
+TEST_P(EveryTask, LaysOutItsPairs) {
+  const PairTask* pairs = task->as_pairs();
+  if (pairs == nullptr) {
+    GTEST_SKIP() << "no task of pairs";
+  }
+  for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
+    BatchRequest both = request(split, 5, 3);
+    const std::vector<Pair> rows = *pairs->pairs(both);
+    ASSERT_EQ(rows.size(), 4u);
+    std::vector<int64_t> together, sources, targets;
+    for (const Pair& pair : rows) {
+      ASSERT_FALSE(pair.source.empty());
+      together.insert(together.end(), pair.source.begin(), pair.source.end());
+      together.push_back(kBegin);
+      together.insert(together.end(), pair.target.begin(), pair.target.end());
+      targets.push_back(kBegin);
+      targets.insert(targets.end(), pair.target.begin(), pair.target.end());
+      EXPECT_EQ(*pairs->encode_source(pairs->source_text(pair.source)), pair.source);
+      EXPECT_EQ(pairs->source_symbols(pair.source).size(), pair.source.size());
+      EXPECT_EQ(pairs->target_symbols(pair.target).size(), pair.target.size());
+    }
+    EXPECT_EQ(tokens_of(batch_of(*task, both)), together);
+    both.apart = true;
+    EXPECT_EQ(tokens_of(batch_of(*task, both)), targets);
   }
 }
 
 TEST_P(EveryTask, StatesChanceThatAGuesserReaches) {
   if (task->metric() != Metric::kAccuracy) {
-    EXPECT_DOUBLE_EQ(task->chance(task->default_length()).value, std::log2(static_cast<double>(task->vocabulary())));
+    // Of a task of pairs it is a byte's, over all of the test split at this length.
+    double labels = 0.0, bytes = 0.0;
+    const int64_t steps =
+        task->as_pairs() != nullptr ? task->available_steps(Split::kTest, 4, task->default_length()) : 0;
+    for (int64_t step = 0; step < steps; ++step) {
+      const Batch batch = batch_of(*task, request(Split::kTest, 1, step));
+      labels += static_cast<double>(batch.labels.ge(0).sum().item().toLong());
+      bytes += static_cast<double>(batch.target_bytes);
+    }
+    const double per_token = std::log2(static_cast<double>(task->vocabulary()));
+    EXPECT_DOUBLE_EQ(task->chance(task->default_length()).value, steps > 0 ? per_token * labels / bytes : per_token);
     return;
   }
   const std::vector<int64_t> labels = ids(batch_of(*task, {Split::kTest, 0, 0, 20000, task->default_length()}).labels);
