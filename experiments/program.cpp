@@ -74,6 +74,7 @@ int run_program(int argc, char** argv) {
   add_export(app, program);
   add_logits(app, program);
   add_tokenize(app, program);
+  add_score(app, program);
   add_report(app, program);
   add_list(app, program);
   add_plan(app, program);

@@ -40,6 +40,7 @@ void add_import(CLI::App& app, Program& program);
 void add_export(CLI::App& app, Program& program);
 void add_logits(CLI::App& app, Program& program);
 void add_tokenize(CLI::App& app, Program& program);
+void add_score(CLI::App& app, Program& program);
 void add_report(CLI::App& app, Program& program);
 void add_list(CLI::App& app, Program& program);
 void add_plan(CLI::App& app, Program& program);
