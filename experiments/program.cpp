@@ -35,7 +35,7 @@ absl::Status set_up(Program& program) {
 // Mistakes of the caller exit with 2, everything else with 1.
 int exit_code_of(const absl::Status& status) {
   return absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsAlreadyExists(status) ? kExitUsage
-                                                                                                    : kExitFailed;
+                                                                                                      : kExitFailed;
 }
 
 int fail(const std::string& sentence, int code) {
@@ -70,6 +70,7 @@ int run_program(int argc, char** argv) {
   add_train(app, program);
   add_evaluate(app, program);
   add_generate(app, program);
+  add_translate(app, program);
   add_import(app, program);
   add_export(app, program);
   add_logits(app, program);
@@ -95,4 +96,3 @@ int run_program(int argc, char** argv) {
 }
 
 }  // namespace hippodrome
-

@@ -15,9 +15,9 @@ struct Program {
   Registry registry;
   std::filesystem::path executable;
   std::vector<std::string> plugins;
-  int64_t threads = 0;        // --threads; 0: all cores
-  std::string matmul;         // --matmul; empty: decided by the command
-  std::string memory;         // --memory
+  int64_t threads = 0;  // --threads; 0: all cores
+  std::string matmul;   // --matmul; empty: decided by the command
+  std::string memory;   // --memory
   int exit_code = 0;
 };
 
@@ -26,8 +26,8 @@ using CommandBody = std::function<absl::StatusOr<int>()>;
 // Runs the body when the subcommand is chosen, with plug-ins loaded and threads, matrix library and memory cap set.
 void on_command(CLI::App* command, Program& program, CommandBody body);
 
-// Parses the command line, runs the subcommand and returns its exit code (experiments/process.h). Errors are one sentence on
-// standard error.
+// Parses the command line, runs the subcommand and returns its exit code (experiments/process.h). Errors are one
+// sentence on standard error.
 int run_program(int argc, char** argv);
 
 // One file each.
@@ -38,6 +38,7 @@ void add_evaluate(CLI::App& app, Program& program);
 void add_generate(CLI::App& app, Program& program);
 void add_import(CLI::App& app, Program& program);
 void add_export(CLI::App& app, Program& program);
+void add_translate(CLI::App& app, Program& program);
 void add_logits(CLI::App& app, Program& program);
 void add_tokenize(CLI::App& app, Program& program);
 void add_score(CLI::App& app, Program& program);

@@ -16,9 +16,11 @@ void TrainingConfig::bind(Fields& fields) {
   fields.number("learning_rate", learning_rate, {0.0, 100.0}, "peak rate");
   fields.number("warmup", warmup, {0.0, 1.0}, "share of the steps with a rising rate");
   fields.number("final_fraction", final_fraction, {0.0, 1.0}, "rate at the end, as a share of the peak");
-  fields.choice("schedule", schedule, {"cosine", "inverse_sqrt"},
-                "after the warm-up: down half a cosine, or with the inverse square root of the step (Vaswani et al. 2017)");
-  fields.number("label_smoothing", label_smoothing, {0.0, 0.999}, "share of a label's probability spread over all tokens");
+  fields.choice(
+      "schedule", schedule, {"cosine", "inverse_sqrt"},
+      "after the warm-up: down half a cosine, or with the inverse square root of the step (Vaswani et al. 2017)");
+  fields.number("label_smoothing", label_smoothing, {0.0, 0.999},
+                "share of a label's probability spread over all tokens");
   fields.number("weight_decay", weight_decay, {0.0, 10.0}, "AdamW's decoupled decay");
   fields.number("beta1", beta1, {0.0, 0.999999}, "AdamW's decay of the first moment");
   fields.number("beta2", beta2, {0.0, 0.999999}, "AdamW's decay of the second moment");
@@ -28,6 +30,8 @@ void TrainingConfig::bind(Fields& fields) {
   fields.integer("evaluate_every", evaluate_every, {1, kMany}, "steps between points of the learning curve");
   fields.integer("evaluate_batches", evaluate_batches, {1, kMany}, "validation batches per point");
   fields.integer("test_batches", test_batches, {1, kMany}, "test batches per length at the end");
+  fields.integer("search_pairs", search_pairs, {0, kMany},
+                 "pairs per length whose target the model is let say at the end; 0: none");
   fields.number("stop_at", stop_at, {0.0, 1e9}, "stop when the validation metric reaches it; 0: never");
   fields.number("time_limit", time_limit, {0.0, 1e9}, "seconds of training after which it stops; 0: none");
   fields.integer("checkpoint_every", checkpoint_every, {1, kMany}, "steps between checkpoints");
@@ -39,8 +43,9 @@ Trainer::Trainer(LanguageModel& model, const Task& task, const TrainingConfig& c
       config_(config),
       seed_(seed),
       length_(config.length > 0 ? config.length : task.default_length()),
-      schedule_{config.learning_rate, static_cast<int64_t>(std::llround(config.warmup * static_cast<double>(config.steps))),
-                config.steps, config.final_fraction, config.schedule == "inverse_sqrt"},
+      schedule_{config.learning_rate,
+                static_cast<int64_t>(std::llround(config.warmup * static_cast<double>(config.steps))), config.steps,
+                config.final_fraction, config.schedule == "inverse_sqrt"},
       optimiser_(model.parameters(), {config.beta1, config.beta2, config.epsilon, config.weight_decay}) {
   model_.set_compute_dtype(config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
   model_.parameters().set_requires_grad(true);
@@ -48,7 +53,7 @@ Trainer::Trainer(LanguageModel& model, const Task& task, const TrainingConfig& c
 
 absl::StatusOr<Trainer::Step> Trainer::step() {
   ASSIGN_OR_RETURN(const Batch batch, task_.batch({Split::kTrain, seed_, steps_done_, config_.batch, length_,
-                                                 /*apart=*/model_.encoder() != nullptr}));
+                                                   /*apart=*/model_.encoder() != nullptr}));
   RETURN_IF_ERROR(check_source(model_, batch));
   const auto labels = static_cast<double>(batch.labels.ge(0).sum().item().toLong());
   const int64_t part_rows = (config_.batch + config_.accumulate - 1) / config_.accumulate;

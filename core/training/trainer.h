@@ -14,42 +14,44 @@ namespace hippodrome {
 // A recipe's [training] table.
 struct TrainingConfig {
   int64_t steps = 1000;
-  int64_t batch = 32;           // rows per step
-  int64_t accumulate = 1;       // parts the rows are run in, to fit memory; the update is the same
-  int64_t length = 0;           // tokens per row; 0: the task's
+  int64_t batch = 32;      // rows per step
+  int64_t accumulate = 1;  // parts the rows are run in, to fit memory; the update is the same
+  int64_t length = 0;      // tokens per row; 0: the task's
   double learning_rate = 1e-3;
-  double warmup = 0.05;         // share of the steps
-  double final_fraction = 0.1;  // of the peak rate, at the end
+  double warmup = 0.05;             // share of the steps
+  double final_fraction = 0.1;      // of the peak rate, at the end
   std::string schedule = "cosine";  // cosine | inverse_sqrt
   double label_smoothing = 0.0;
   double weight_decay = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double clip = 1.0;            // global gradient norm; 0: no clipping
-  std::string dtype = "float32";  // compute dtype: float32 | bfloat16 (masters, states and sensitive parameters stay float32)
-  int64_t evaluate_every = 100;   // steps between points of the learning curve
+  double clip = 1.0;  // global gradient norm; 0: no clipping
+  std::string dtype =
+      "float32";  // compute dtype: float32 | bfloat16 (masters, states and sensitive parameters stay float32)
+  int64_t evaluate_every = 100;  // steps between points of the learning curve
   int64_t evaluate_batches = 8;
   int64_t test_batches = 16;
-  double stop_at = 0.0;           // stop early when the validation metric reaches it; 0: never
-  double time_limit = 0.0;        // seconds of training after which it stops; 0: none
+  int64_t search_pairs = 64;  // of tasks of pairs: tested per length by what the model says itself
+  double stop_at = 0.0;       // stop early when the validation metric reaches it; 0: never
+  double time_limit = 0.0;    // seconds of training after which it stops; 0: none
   int64_t checkpoint_every = 200;
 
   void bind(Fields& fields);
 };
 
-// Trains a model on a task, step by step, and checkpoints so that a resumed run repeats bit for bit: data and initial values
-// depend on (seed, step) alone, so parameters, moments and the step count are all there is to keep.
+// Trains a model on a task, step by step, and checkpoints so that a resumed run repeats bit for bit: data and initial
+// values depend on (seed, step) alone, so parameters, moments and the step count are all there is to keep.
 class Trainer {
  public:
   // The model must be materialised. All must outlive the trainer.
   Trainer(LanguageModel& model, const Task& task, const TrainingConfig& config, uint64_t seed);
 
   struct Step {
-    int64_t step;          // this was step number `step`, from 1
-    double loss;           // nats per label, before the update
+    int64_t step;  // this was step number `step`, from 1
+    double loss;   // nats per label, before the update
     double gradient_norm;
-    double auxiliary_loss;       // what layers added to the objective, weighted; not part of `loss`
+    double auxiliary_loss;  // what layers added to the objective, weighted; not part of `loss`
   };
   // One update. Fails when the loss is not finite.
   absl::StatusOr<Step> step();
@@ -76,7 +78,8 @@ class Trainer {
 
 // The newest whole checkpoint's folder; NotFound when there is none.
 absl::StatusOr<std::filesystem::path> latest_checkpoint(const std::filesystem::path& folder);
-// Reads model.safetensors of a checkpoint into materialised parameters; DataLoss lists missing, extra and misshapen tensors.
+// Reads model.safetensors of a checkpoint into materialised parameters; DataLoss lists missing, extra and misshapen
+// tensors.
 absl::Status load_parameters(Parameters& parameters, const std::filesystem::path& file);
 
 }  // namespace hippodrome

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/data/pairs.h"
 #include "core/io/atomic_file.h"
 
 namespace hippodrome {
@@ -29,6 +30,12 @@ absl::Status lay_out_trials(const Recipe& recipe, const fs::path& run, const Reg
   for (const RecipeTask& entry : recipe.tasks) {
     ASSIGN_OR_RETURN(const auto task, make_task(entry.task, entry.keys, entry.path));
     for (const RecipeModel& model : recipe.models) {
+      if (!model.config.encoder.table()->empty() && !task->as_pairs()) {
+        return absl::InvalidArgumentError(
+            "[" + model.path + "] has an encoder, which reads the source of pairs, and the task \"" + entry.name +
+            "\" is none of pairs: take reverse, copy, sort or translate, or a model "
+            "without an encoder");
+      }
       TrialSpec spec;
       spec.model_name = model.name;
       spec.task_name = entry.name;
@@ -36,7 +43,8 @@ absl::Status lay_out_trials(const Recipe& recipe, const fs::path& run, const Reg
       spec.task_keys = entry.keys;
       ASSIGN_OR_RETURN(spec.training, training_for(recipe, model, entry));
       ASSIGN_OR_RETURN(spec.model, matched_model(recipe, model, task->vocabulary(), registry));
-      spec.state_length = spec.model.positions == "learned" ? std::min(kStateLength, spec.model.max_positions) : kStateLength;
+      spec.state_length =
+          spec.model.positions == "learned" ? std::min(kStateLength, spec.model.max_positions) : kStateLength;
       for (const int64_t seed : recipe.seeds) {
         spec.seed = seed;
         const fs::path folder = run / "trials" / (entry.name + "-" + model.name + "-" + std::to_string(seed));

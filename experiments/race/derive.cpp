@@ -31,12 +31,12 @@ Curves curves_of(const std::vector<json>& rows, const std::string& phase, const 
 }
 
 // The lengths both curves have, with what is to be low: seconds per token, or bytes.
-struct Pair {
+struct CurvePair {
   std::vector<double> lengths, first, second;
 };
 
-Pair common(const Curve& first, const Curve& second, bool invert) {
-  Pair pair;
+CurvePair common(const Curve& first, const Curve& second, bool invert) {
+  CurvePair pair;
   for (const auto& [length, value] : first) {
     const auto other = second.find(length);
     if (other == second.end()) continue;
@@ -48,7 +48,7 @@ Pair common(const Curve& first, const Curve& second, bool invert) {
 }
 
 json crossover_row(const std::string& phase, const char* quantity, const std::string& faster, const std::string& slower,
-                   double length, const Pair& pair) {
+                   double length, const CurvePair& pair) {
   json row = {{"kind", "crossover"}, {"phase", phase}, {"quantity", quantity}, {"faster", faster}, {"slower", slower}};
   if (length > 0.0) {
     row["length"] = std::llround(length);
@@ -87,7 +87,7 @@ std::vector<json> slopes_and_crossovers(const std::vector<json>& rows) {
       }
       for (size_t i = 0; i < curves.size(); ++i) {
         for (size_t j = i + 1; j < curves.size(); ++j) {
-          const Pair pair = common(curves[i].second, curves[j].second, is_rate);
+          const CurvePair pair = common(curves[i].second, curves[j].second, is_rate);
           if (pair.lengths.size() < 2) continue;
           const double first_wins = crossover(pair.lengths, pair.first, pair.second);
           const double second_wins = crossover(pair.lengths, pair.second, pair.first);

@@ -14,6 +14,7 @@
 #include "core/measure/timing.h"
 #include "core/tensor/memory_meter.h"
 #include "experiments/process.h"
+#include "experiments/race/search_evaluation.h"
 
 namespace hippodrome {
 
@@ -23,6 +24,9 @@ using nlohmann::json;
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Attention maps kept in a row.
+constexpr int64_t kAttentionSamples = 3;
 
 // What a resumed trial must remember beside the checkpoint: the curve so far and the time it took.
 struct Record {
@@ -63,11 +67,13 @@ absl::StatusOr<Record> load_record(const fs::path& file, int64_t step) {
 
 int64_t measured_state_bytes(LanguageModel& model, const Task& task, int64_t length) {
   const at::NoGradGuard no_grad;
-  const auto batch = task.batch({Split::kValidation, 0, 0, 1, task.default_length(), /*apart=*/model.encoder() != nullptr});
+  const auto batch =
+      task.batch({Split::kValidation, 0, 0, 1, task.default_length(), /*apart=*/model.encoder() != nullptr});
   if (!batch.ok()) return 0;
   if (model.encoder()) {
     // A source of that length, of any tokens.
-    const EncodedSource source = model.encode(at::zeros({1, length}, at::kLong), Context::plain(1, length, 0, at::kCPU));
+    const EncodedSource source =
+        model.encode(at::zeros({1, length}, at::kLong), Context::plain(1, length, 0, at::kCPU));
     return model.initial_state(/*rows=*/1, length, &source).bytes();
   }
   ModelState state = model.initial_state(/*rows=*/1, length);
@@ -98,10 +104,21 @@ absl::StatusOr<Evaluation> try_evaluate(LanguageModel& model, const Task& task, 
   }
 }
 
+// What the model says by itself at this source length, beside its metric there.
+absl::Status add_search(LanguageModel& model, const PairTask& task, int64_t length, int64_t rows, int64_t count,
+                        json& point) {
+  ASSIGN_OR_RETURN(const SearchEvaluation search, evaluate_search(model, task, length, rows, count));
+  point["pairs"] = search.pairs;
+  point["exact_match"] = search.exact_match;
+  point["bleu"] = search.bleu;
+  point["chrf"] = search.chrf;
+  return absl::OkStatus();
+}
+
 // The keys every trial row has, finished or not.
 json row_head(const TrialSpec& spec) {
-  return {{"kind", "trial"},         {"status", "ok"},           {"message", ""},
-          {"model", spec.model_name}, {"task", spec.task_name},  {"seed", spec.seed},
+  return {{"kind", "trial"},          {"status", "ok"},         {"message", ""},
+          {"model", spec.model_name}, {"task", spec.task_name}, {"seed", spec.seed},
           {"width", spec.model.width}};
 }
 
@@ -160,7 +177,8 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   } else if (!absl::IsNotFound(restored)) {
     return restored;
   }
-  // The record is written first: one that is ahead of the checkpoint can be cut to it, one behind could not be completed.
+  // The record is written first: one that is ahead of the checkpoint can be cut to it, one behind could not be
+  // completed.
   const auto save = [&]() -> absl::Status {
     record.peak_bytes = std::max(record.peak_bytes, memory_meter::peak_bytes());
     RETURN_IF_ERROR(save_record(record_file, record, trainer.steps_done()));
@@ -185,9 +203,8 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
     progress.seconds = record.seconds;
     progress.tokens_per_second = static_cast<double>(trainer.tokens_per_step()) / quantile(record.step_seconds, 0.5);
     if (step.step % training.evaluate_every == 0 || record.finished) {
-      ASSIGN_OR_RETURN(const Evaluation validation,
-                       evaluate(*model, *task, Split::kValidation, trainer.length(), training.batch,
-                                training.evaluate_batches));
+      ASSIGN_OR_RETURN(const Evaluation validation, evaluate(*model, *task, Split::kValidation, trainer.length(),
+                                                             training.batch, training.evaluate_batches));
       progress.metric = validation.metric;
       record.curve.push_back({{"step", step.step},
                               {"tokens", step.step * trainer.tokens_per_step()},
@@ -218,19 +235,26 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
     const int64_t batches = training.test_batches * std::max<int64_t>(1, training.batch / rows);
     const auto test = try_evaluate(*model, *task, length, rows, batches);
     if (!test.ok() && length != trainer.length()) {
-      by_length.push_back({{"length", length}, {"value", nullptr}, {"trained", false},
+      by_length.push_back({{"length", length},
+                           {"value", nullptr},
+                           {"trained", false},
                            {"message", std::string(test.status().message())}});
       continue;
     }
     RETURN_IF_ERROR(test.status());
-    by_length.push_back({{"length", length}, {"value", test->metric}, {"trained", length <= trainer.length()},
+    by_length.push_back({{"length", length},
+                         {"value", test->metric},
+                         {"trained", length <= trainer.length()},
                          {"labels", test->labels}});
+    if (const PairTask* pairs = task->as_pairs(); pairs && training.search_pairs > 0) {
+      RETURN_IF_ERROR(add_search(*model, *pairs, length, rows, training.search_pairs, by_length.back()));
+    }
     if (length == trainer.length()) final_metric = test->metric;
     report(progress);
     if (stop_requested()) return absl::CancelledError("stopped while testing");
   }
 
-  const Workload workload{1, trainer.length(), 0, 4};
+  const Workload workload{1, trainer.length(), 0, 4, model->encoder() ? trainer.length() : 0};
   json row = row_head(spec);
   row["parameters"] = model->parameters().count();
   row["flops_per_token"] = model->cost(workload).flops / static_cast<double>(trainer.length());
@@ -250,6 +274,9 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   const MetricLevel floor = task->floor();
   row["floor"] = floor.name.empty() ? json() : json{{"name", floor.name}, {"value", floor.value}};
   row["by_length"] = by_length;
+  if (const PairTask* pairs = task->as_pairs(); pairs && model->encoder()) {
+    ASSIGN_OR_RETURN(row["attention"], attention_samples(*model, *pairs, trainer.length(), kAttentionSamples));
+  }
   row["curve"] = record.curve;
   row["kernel_class"] = kernel_class_name(model->kernel_class());
   row["task_facts"] = json::parse(task->provenance().json());

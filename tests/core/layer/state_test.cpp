@@ -71,7 +71,10 @@ TEST(State, InGradModeIsReplacedSoThatGradientsFlow) {
 
 TEST(State, KeepsItsShapeAndDtype) {
   State state = example();
-  EXPECT_THAT(error_of([&] { state.put("h", at::ones({3, 3})); }), HasSubstr("state entry \"h\" has shape [3, 2], not [3, 3]"));
+  EXPECT_THAT(error_of([&] {
+                state.put("h", at::ones({3, 3}));
+              }),
+              HasSubstr("state entry \"h\" has shape [3, 2], not [3, 3]"));
   EXPECT_THAT(error_of([&] { state.put("h", at::ones({1, 2})); }), HasSubstr("not [1, 2]"));
   state.put("h", at::ones({3, 2}, at::kBFloat16));
   EXPECT_EQ(state.get("h").scalar_type(), at::kFloat) << "in grad mode";
@@ -107,7 +110,8 @@ TEST(State, GrowsByDoublingBeyondItsCapacity) {
   }
   EXPECT_EQ(reserved, (std::vector<int64_t>{4, 4, 4, 4, 8, 8, 8, 8, 16}));
   const Tensor all = state.get("cache");
-  for (int64_t t = 0; t < 9; ++t) EXPECT_TRUE(at::equal(all.select(1, t), at::full({3, 2}, static_cast<double>(t)))) << t;
+  for (int64_t t = 0; t < 9; ++t)
+    EXPECT_TRUE(at::equal(all.select(1, t), at::full({3, 2}, static_cast<double>(t)))) << t;
   // Far beyond at once, and from no capacity at all.
   state.append("cache", tokens(40, 9.0));
   EXPECT_EQ(state.tokens("cache"), 49);
@@ -219,6 +223,26 @@ TEST(State, RefusesToRestoreWhatIsNotItsOwn) {
   misshapen = saved;
   misshapen["cache"] = at::zeros({3, 2, 5});
   EXPECT_THAT(error_of([&] { state.restore(misshapen); }), HasSubstr("\"cache\""));
+}
+
+TEST(State, RowsShareWhatBelongsToTheirSource) {
+  State state;
+  const Tensor memory = at::arange(6).to(at::kFloat).view({3, 2});
+  state.declare("source", StateKind::kPerSource, memory);
+  EXPECT_EQ(state.rows_per_source("source"), 1);
+  const State beams = state.select(rows_of({0, 0, 1, 1, 2, 2}));
+  EXPECT_EQ(beams.rows_per_source("source"), 2);
+  EXPECT_EQ(beams.get("source").const_data_ptr(), memory.const_data_ptr()) << "the memory is not copied";
+  EXPECT_EQ(beams.bytes(), state.bytes());
+  EXPECT_EQ(beams.select(rows_of({1, 1, 3, 2, 4, 4})).rows_per_source("source"), 2)
+      << "beams change places within a source";
+  const State left = beams.select(rows_of({3, 2, 4, 5}));
+  EXPECT_EQ(left.rows_per_source("source"), 2);
+  EXPECT_TRUE(at::equal(left.get("source"), memory.narrow(0, 1, 2))) << "a source without rows is dropped";
+  const State mixed = beams.select(rows_of({5, 0, 4}));
+  EXPECT_EQ(mixed.rows_per_source("source"), 0);
+  EXPECT_TRUE(at::equal(mixed.expanded("source"), memory.index_select(0, rows_of({2, 0, 2}))));
+  EXPECT_THAT(error_of([&] { beams.select(rows_of({6})); }), HasSubstr("a state of 6 rows has no row 6"));
 }
 
 }  // namespace
