@@ -25,8 +25,10 @@ class Trainer {
     for (const auto& [piece, count] : counts) {
       Word word{{}, count};
       for (const char byte : piece) word.tokens.push_back(static_cast<unsigned char>(byte));
+      for (size_t i = 0; i + 1 < word.tokens.size(); ++i) {
+        note(word.tokens[i], word.tokens[i + 1], word.count, words_.size());
+      }
       words_.push_back(std::move(word));
-      count_pairs(words_.size() - 1, 1, -1);
     }
     offer_changed();
   }
@@ -65,34 +67,41 @@ class Trainer {
     return found->second;
   }
 
-  // Adds the pairs of a word `times` its count; notes the word where a pair has token `made`, or any where that is -1.
-  void count_pairs(size_t index, int64_t times, int64_t made) {
-    const Word& word = words_[index];
-    for (size_t i = 0; i + 1 < word.tokens.size(); ++i) {
-      const uint64_t pair = pair_of(word.tokens[i], word.tokens[i + 1]);
-      counts_[pair] += times * word.count;
-      changed_.push_back(pair);
-      if (times > 0 && (made < 0 || word.tokens[i] == made || word.tokens[i + 1] == made))
-        words_of_[pair].push_back(index);
-    }
+  // `occurrences` more of a pair, or fewer, in a word.
+  void note(int64_t left, int64_t right, int64_t occurrences, size_t word) {
+    const uint64_t pair = pair_of(left, right);
+    counts_[pair] += occurrences;
+    changed_.push_back(pair);
+    if (occurrences > 0) words_of_[pair].push_back(word);
   }
 
   void join(uint64_t pair, int64_t made) {
     const auto left = static_cast<int64_t>(pair >> 32), right = static_cast<int64_t>(pair & 0xFFFFFFFF);
     const std::vector<size_t> words = std::move(words_of_[pair]);
     words_of_.erase(pair);
+    // A word may be noted more than once, and may have lost the pair to an earlier merge.
     for (const size_t index : words) {
-      std::vector<int64_t>& tokens = words_[index].tokens;
+      Word& word = words_[index];
+      const std::vector<int64_t>& tokens = word.tokens;
       std::vector<int64_t> joined;
       for (size_t i = 0; i < tokens.size(); ++i) {
-        const bool found = i + 1 < tokens.size() && tokens[i] == left && tokens[i + 1] == right;
-        joined.push_back(found ? made : tokens[i]);
-        i += found ? 1 : 0;
+        if (tokens[i] != left || i + 1 == tokens.size() || tokens[i + 1] != right) {
+          joined.push_back(tokens[i]);
+          continue;
+        }
+        if (!joined.empty()) {
+          note(joined.back(), left, -word.count, index);
+          note(joined.back(), made, word.count, index);
+        }
+        note(left, right, -word.count, index);
+        if (i + 2 < tokens.size()) {
+          note(right, tokens[i + 2], -word.count, index);
+          note(made, tokens[i + 2], word.count, index);
+        }
+        joined.push_back(made);
+        ++i;
       }
-      if (joined.size() == tokens.size()) continue;  // noted before an earlier merge took the pair apart
-      count_pairs(index, -1, made);
-      tokens = std::move(joined);
-      count_pairs(index, 1, made);
+      word.tokens = std::move(joined);
     }
     offer_changed();
   }

@@ -214,8 +214,9 @@ TEST(TranslationOfThisMachine, IsReadWhereThereIsSome) {
     const std::vector<MetricLevel> levels = (*task)->plateaus(length);
     EXPECT_LT(levels[0].value, (*task)->chance(length).value);
     EXPECT_LT(levels[1].value, levels[0].value);
-    for (const Pair& pair : *pairs.pairs({Split::kTest, 0, 0, 4, length}))
-      EXPECT_FALSE(pairs.target_text(pair.target).empty());
+    const auto rows = pairs.pairs({Split::kTest, 0, 0, 4, length});
+    ASSERT_TRUE(rows.ok()) << rows.status();
+    for (const Pair& pair : *rows) EXPECT_FALSE(pairs.target_text(pair.target).empty());
   }
 }
 

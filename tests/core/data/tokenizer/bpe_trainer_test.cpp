@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
+#include <tuple>
 
 #include "core/base/random.h"
 #include "core/data/tokenizer/tokenizer_json.h"
