@@ -146,7 +146,6 @@ Tensor AttentiveGru::forward(const Tensor& x, const Context& context, State* sta
   }
   auto [s, contexts, last, no_cell] = attentive_scan(scan, config_.kernel == "reference");
   const Tensor before = shifted_states(s, s0, context);
-  if (state) state->put("s", last);
   if (context.observer && !context.training && attends()) {
     report_source_attention(context, name_, query_->forward(before), score_->cast(x), source);
   }
@@ -154,6 +153,8 @@ Tensor AttentiveGru::forward(const Tensor& x, const Context& context, State* sta
   const Tensor paired = readout_state_.forward(before)
                             .add(readout_input_.forward(in))
                             .add(readout_context_.forward(attends() ? contexts : fixed));
+  // Last, since the state is written in place and s0 may be a view of it.
+  if (state) state->put("s", last);
   return paired.view({rows, length, -1, 2}).amax(-1);
 }
 
