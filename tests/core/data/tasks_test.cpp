@@ -53,9 +53,9 @@ std::vector<Case> cases() {
        1,
        {102, 414, 167, 389, 125, 306, 2, 335, 113, 279, 160, 187},
        15761818070507897489ull},
-      {"reverse", "reverse", ConfigValue(), 1, {}, 0},
-      {"copy", "copy", ConfigValue(), 1, {}, 0},
-      {"sort", "sort", ConfigValue(), 1, {}, 0},
+      {"reverse", "reverse", ConfigValue(), 1, {11, 6, 12, 17, 16, 14, 16, 16, 10, 1, 10, 16}, 4488626554902205113ull},
+      {"copy", "copy", ConfigValue(), 1, {11, 7, 12, 3, 3, 1, 11, 7, 12, 3, 3, 10}, 16546083860812488027ull},
+      {"sort", "sort", ConfigValue(), 1, {13, 8, 13, 9, 9, 9, 15, 14, 6, 11, 5, 2}, 12516417880470786861ull},
       {"translate", "translate", ConfigValue(), 1, {}, 0},
   };
 }
