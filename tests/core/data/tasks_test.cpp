@@ -210,9 +210,7 @@ TEST_P(EveryTask, KeepsToItsShapesAndRanges) {
 // Both layouts say the same, and each is what the pairs are.
 TEST_P(EveryTask, LaysOutItsPairs) {
   const PairTask* pairs = task->as_pairs();
-  if (pairs == nullptr) {
-    GTEST_SKIP() << "no task of pairs";
-  }
+  if (pairs == nullptr) return;
   for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
     BatchRequest both = request(split, 5, 3);
     const std::vector<Pair> rows = *pairs->pairs(both);
