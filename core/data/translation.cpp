@@ -105,8 +105,8 @@ class TranslateTask final : public PairTask {
   }
 
   MetricLevel chance(int64_t length) const override {
-    const double bits = std::log2(static_cast<double>(vocabulary()));
-    return {"uniform", per_byte(length, [bits](int64_t, int64_t) { return bits; })};
+    const double tokens = per_byte(length, [](int64_t, int64_t) { return 1.0; });
+    return {"uniform", std::log2(static_cast<double>(vocabulary())) * tokens};
   }
 
   std::vector<MetricLevel> plateaus(int64_t length) const override {
@@ -224,7 +224,8 @@ class TranslateTask final : public PairTask {
     return found->second;
   }
 
-  // Bits per byte on the test split at a length, given the bits of each target token (or end) after the one before it.
+  // Per byte of the targets on the test split at a length: the sum of what each token (or end) costs after the one
+  // before.
   template <class Bits>
   double per_byte(int64_t length, Bits bits_of) const {
     double bits = 0.0;

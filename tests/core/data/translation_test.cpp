@@ -167,7 +167,10 @@ TEST_F(Translation, AVocabularyIsLearnedOnceAndKept) {
   EXPECT_EQ(kept->as_pairs()->target_text({kBegin, 2 + 0xC3, 2 + 'a', kEnd, 9999, -3}),
             "\xEF\xBF\xBD"
             "a");
-  EXPECT_EQ(kept->as_pairs()->source_symbols(*kept->as_pairs()->encode_source("never")).back(), "\xE2\x96\x81never");
+  std::string labels;
+  const std::vector<int64_t> never = *kept->as_pairs()->encode_source("never");
+  for (const std::string& label : kept->as_pairs()->source_symbols(never)) labels += label;
+  EXPECT_EQ(labels, "\xE2\x96\x81never");
 
   EXPECT_NE(
       error_of("translate", with(config(), "tokenizer", (folder_ / "vocabulary").string())).find("end it in .json"),
@@ -203,12 +206,14 @@ TEST_F(Translation, SaysWhatIsMissing) {
 TEST(TranslationOfThisMachine, IsReadWhereThereIsSome) {
   const auto task = make_task("translate", ConfigValue(), "");
   if (!task.ok()) {
-    EXPECT_NE(task.status().message().find("there are no messages translated to \"de\""), std::string::npos)
-        << task.status();
-    GTEST_SKIP() << "no German catalogues here";
+    const std::string message(task.status().message());
+    EXPECT_TRUE(message.find("there are no messages translated to \"de\"") != std::string::npos ||
+                message.find("give other lengths or more pairs") != std::string::npos)
+        << message;
+    GTEST_SKIP() << "too few German catalogues here";
   }
   const ConfigValue provenance = (*task)->provenance();
-  EXPECT_GT(*provenance.find("train")->find("pairs")->integer(), 1000);
+  EXPECT_GT(*provenance.find("train")->find("pairs")->integer(), 100);
   const PairTask& pairs = *(*task)->as_pairs();
   for (const int64_t length : (*task)->test_lengths()) {
     const std::vector<MetricLevel> levels = (*task)->plateaus(length);
