@@ -146,12 +146,11 @@ struct ScanOperator<Scan, void(P...)> {
       variable_list result(sizeof...(P));
       if (!grad[0].defined() && !grad[1].defined()) return result;
       const variable_list variables = context->get_saved_variables();
-      const auto gradients = [&]<size_t... I>(std::index_sequence<I...>) {
+      const auto call = [&]<size_t... I>(std::index_sequence<I...>) {
         return call_backward(kReference, if_defined(grad[0]), if_defined(grad[1]), saved<P>(context, variables, I)...,
                              if_defined(variables.back()));
-      }
-      (std::index_sequence_for<P...>());
-      const variable_list in_order = as_list(gradients);
+      };
+      const variable_list in_order = as_list(call(std::index_sequence_for<P...>()));
       size_t place = 0, next = 0;
       for (const bool is_tensor : {kIsTensor<P>...}) {
         if (is_tensor && next < in_order.size()) {
@@ -216,8 +215,8 @@ struct ScanOperator<Scan, void(P...)> {
   }
   template <class Tuple>
   static Tuple as_tuple(const variable_list& tensors) {
-    return [&]<size_t... I>(std::index_sequence<I...>) { return Tuple{tensors[I]...}; }
-    (std::make_index_sequence<std::tuple_size_v<Tuple>>());
+    const auto make = [&]<size_t... I>(std::index_sequence<I...>) { return Tuple{tensors[I]...}; };
+    return make(std::make_index_sequence<std::tuple_size_v<Tuple>>());
   }
 
   // ---- registration ----
