@@ -13,6 +13,8 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "core/tensor/at_least_float32.h"
+
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 
 namespace hippodrome {
@@ -68,7 +70,7 @@ PlainGradients shift_plain_backward(const Tensor& x, const Tensor& first, const 
                                     const variable_list& gradients) {
   const int64_t rows = x.size(0), length = x.size(1), width = x.size(2), count = mixes.size(0);
   const int64_t tokens = rows * length;
-  const auto wide_options = x.options().dtype(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const auto wide_options = x.options().dtype(at_least_float32(x.scalar_type()));
   PlainGradients result{at::empty_like(x), at::zeros(first.sizes(), first.options()), {}};
   Tensor partial = at::zeros({kPartialSums, count, width}, wide_options);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "token_shift_backward", [&] {
@@ -144,7 +146,7 @@ TokenShift token_shift(const Tensor& x, const Context& context, const Tensor& pr
                        const std::vector<Tensor>& mixes) {
   using namespace token_shift_detail;
   const int64_t rows = x.size(0), length = x.size(1), width = x.size(2);
-  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto wide = at_least_float32(x.scalar_type());
   TokenShift result;
   if (!context.ragged && x.device().is_cpu()) {
     const Tensor first =

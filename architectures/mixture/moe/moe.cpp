@@ -11,6 +11,7 @@
 
 #include "architectures/mixture/moe/grouping.h"
 #include "architectures/transformer/mlp/mlp.h"
+#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
 namespace moe_detail {
@@ -74,8 +75,7 @@ Tensor Moe::forward(const Tensor& x, const Context& context, State*) {
   // Only tokens are routed: padding would count in the balance, and cost as much as they do.
   const Tensor kept = context.ragged ? at::nonzero(context.positions.flatten().ge(0)).flatten() : Tensor();
   const Tensor tokens = kept.defined() ? all.index_select(0, kept) : all;
-  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const Tensor logits = router_.forward(tokens.to(wide));
+  const Tensor logits = router_.forward(tokens.to(at_least_float32(x.scalar_type())));
   const Routing routing = route(logits, config_.top_k, config_.router == "jamba" ? Router::kJamba : Router::kMixtral);
   if (context.observer && tokens.size(0) > 0) {
     context.observer->report(name_, "router_load", router_load(logits, routing.experts));

@@ -3,35 +3,25 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "architectures/recurrent/gru_scan/gru_scan.h"
 #include "architectures/recurrent/gru_scan/reference.h"
 #include "architectures/recurrent/recurrent_product.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace gru_scan_op {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using Saved = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
-bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
-
-at::ScalarType compute_dtype(const Tensor& gates) {
-  return gates.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 void check(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, const OptionalTensor& h0,
            const OptionalTensor& positions) {
@@ -49,10 +39,7 @@ void check(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, 
               "], got ", bias_hn.sym_sizes());
   TORCH_CHECK(!given(h0) || (h0->dim() == 2 && h0->sym_size(0) == gates.sym_size(0) && h0->sym_size(1) == hidden),
               "gru_scan: h0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ", h0->sym_sizes());
-  TORCH_CHECK(
-      !given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                            positions->sym_size(0) == gates.sym_size(0) && positions->sym_size(1) == gates.sym_size(1)),
-      "gru_scan: positions must be int64 [B, L] = [", gates.sym_size(0), ", ", gates.sym_size(1), "]");
+  check_positions("gru_scan", positions, gates.sym_size(0), gates.sym_size(1));
   for (const Tensor* t : {&weight_hh, &bias_hn, given(h0) ? &*h0 : nullptr}) {
     TORCH_CHECK(t == nullptr || (t->is_floating_point() && (t->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
                 "gru_scan: float64 gates, weight_hh, bias_hn and h0 go together; got ", dtype, " gates with ",
@@ -69,18 +56,7 @@ Saved make_outputs(const Tensor& gates, const Tensor& weight_hh, bool save) {
 }
 
 // Rows of the batch per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
-int64_t rows_per_thread(int64_t length, int64_t hidden) {
-  return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, 3 * hidden * hidden * length));
-}
-
-Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
-Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
-  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
-}
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.const_data_ptr<T>() : nullptr;
-}
+int64_t rows_per_thread(int64_t length, int64_t hidden) { return grain(3 * hidden * hidden * length); }
 
 template <class T>
 Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Tensor& bias_in, const OptionalTensor& h0_in,
@@ -88,7 +64,7 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Tensor&
   const auto dtype = compute_dtype(gates_in);
   const Tensor gates = in_compute_dtype(gates_in, dtype), weight = in_compute_dtype(weight_in, dtype);
   const Tensor bias = in_compute_dtype(bias_in, dtype), h0 = in_compute_dtype(h0_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   auto [y, h, activated, hidden_states] = make_outputs(gates, weight, save);
   GruScanForward<T> p{gates.size(0),
                       gates.size(1),
@@ -139,7 +115,7 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const T
   const auto dtype = activated.scalar_type();
   const Tensor grad_y = in_compute_dtype(grad_y_in, dtype), grad_h = in_compute_dtype(grad_h_in, dtype);
   const Tensor weight = in_compute_dtype(weight_in, dtype), h0 = in_compute_dtype(h0_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   const int64_t batch = activated.size(0), length = activated.size(1), hidden = weight.size(1), tokens = batch * length;
   const auto options = activated.options();
   Tensor grad_gates = at::empty({batch, length, 3 * hidden}, options), grad_h0 = at::empty({batch, hidden}, options);
@@ -198,9 +174,7 @@ Gradients backward_meta(const Tensor&, const Tensor& grad_h, const Tensor& weigh
 
 Saved call_forward(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, const OptionalTensor& h0,
                    const OptionalTensor& positions, bool save, bool reference) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("hippodrome::_gru_scan_forward", "")
-                             .typed<decltype(forward_cpu)>();
+  static const auto op = find_op<decltype(forward_cpu)>("hippodrome::_gru_scan_forward");
   return op.call(gates, weight_hh, bias_hn, h0, positions, save, reference);
 }
 
@@ -212,8 +186,7 @@ class GruScan : public torch::autograd::Function<GruScan> {
                                                 bool reference) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [y, h, activated, hidden_states] = call_forward(gates, weight_hh, bias_hn, h0, positions, true, reference);
-    context->save_for_backward(
-        {weight_hh, activated, hidden_states, h0.value_or(Tensor()), positions.value_or(Tensor())});
+    context->save_for_backward({weight_hh, activated, hidden_states, or_undefined(h0), or_undefined(positions)});
     context->saved_data["reference"] = reference;
     context->saved_data["gates"] = static_cast<int64_t>(gates.scalar_type());
     context->saved_data["bias"] = static_cast<int64_t>(bias_hn.scalar_type());
@@ -222,15 +195,12 @@ class GruScan : public torch::autograd::Function<GruScan> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("hippodrome::_gru_scan_backward", "")
-                               .typed<decltype(backward_cpu)>();
+    static const auto op = find_op<decltype(backward_cpu)>("hippodrome::_gru_scan_backward");
     const auto saved = context->get_saved_variables();
     const Tensor &weight_hh = saved[0], &h0 = saved[3], &positions = saved[4];
-    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
     const auto dtype = [&](const char* name) { return static_cast<at::ScalarType>(context->saved_data[name].toInt()); };
-    auto [gates, weight, bias, initial_h] = op.call(grads[0], grads[1], weight_hh, saved[1], saved[2], optional(h0),
-                                                    optional(positions), context->saved_data["reference"].toBool());
+    auto [gates, weight, bias, initial_h] = op.call(grads[0], grads[1], weight_hh, saved[1], saved[2], if_defined(h0),
+                                                    if_defined(positions), context->saved_data["reference"].toBool());
     return {gates.to(dtype("gates")),
             weight.to(weight_hh.scalar_type()),
             bias.to(dtype("bias")),
@@ -250,8 +220,7 @@ Outputs without_autograd(const Tensor& gates, const Tensor& weight_hh, const Ten
 template <bool kReference>
 Outputs with_autograd(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, const OptionalTensor& h0,
                       const OptionalTensor& positions) {
-  if (!at::GradMode::is_enabled() || !(gates.requires_grad() || weight_hh.requires_grad() || bias_hn.requires_grad() ||
-                                       (given(h0) && h0->requires_grad()))) {
+  if (!wants_gradient(gates, weight_hh, bias_hn, h0)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(gates, weight_hh, bias_hn, h0, positions);
   }
@@ -306,10 +275,8 @@ std::tuple<at::Tensor, at::Tensor> gru_scan(const at::Tensor& gates, const at::T
                                             const at::Tensor& bias_hn, const std::optional<at::Tensor>& h0,
                                             const std::optional<at::Tensor>& positions, bool reference) {
   using Signature = decltype(gru_scan_op::without_autograd<false>);
-  static const auto fused =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::gru_scan", "").typed<Signature>();
-  static const auto plain =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::gru_scan_reference", "").typed<Signature>();
+  static const auto fused = find_op<Signature>("hippodrome::gru_scan");
+  static const auto plain = find_op<Signature>("hippodrome::gru_scan_reference");
   return (reference ? plain : fused).call(gates, weight_hh, bias_hn, h0, positions);
 }
 

@@ -3,35 +3,25 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "architectures/recurrent/lstm_scan/lstm_scan.h"
 #include "architectures/recurrent/lstm_scan/reference.h"
 #include "architectures/recurrent/recurrent_product.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace lstm_scan_op {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor, Tensor>;
 using Saved = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
-bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
-
-at::ScalarType compute_dtype(const Tensor& gates) {
-  return gates.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 void check(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
            const OptionalTensor& positions) {
@@ -51,10 +41,7 @@ void check(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h
             ((*state)->dim() == 2 && (*state)->sym_size(0) == gates.sym_size(0) && (*state)->sym_size(1) == hidden),
         "lstm_scan: h0 and c0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ", (*state)->sym_sizes());
   }
-  TORCH_CHECK(
-      !given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                            positions->sym_size(0) == gates.sym_size(0) && positions->sym_size(1) == gates.sym_size(1)),
-      "lstm_scan: positions must be int64 [B, L] = [", gates.sym_size(0), ", ", gates.sym_size(1), "]");
+  check_positions("lstm_scan", positions, gates.sym_size(0), gates.sym_size(1));
   for (const Tensor* t : {&weight_hh, given(h0) ? &*h0 : nullptr, given(c0) ? &*c0 : nullptr}) {
     TORCH_CHECK(t == nullptr || (t->is_floating_point() && (t->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
                 "lstm_scan: float64 gates, weight_hh, h0 and c0 go together; got ", dtype, " gates with ",
@@ -72,18 +59,7 @@ Saved make_outputs(const Tensor& gates, const Tensor& weight_hh, bool save) {
 }
 
 // Rows of the batch per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
-int64_t rows_per_thread(int64_t length, int64_t hidden) {
-  return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, 4 * hidden * hidden * length));
-}
-
-Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
-Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
-  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
-}
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.const_data_ptr<T>() : nullptr;
-}
+int64_t rows_per_thread(int64_t length, int64_t hidden) { return grain(4 * hidden * hidden * length); }
 
 template <class T>
 Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const OptionalTensor& h0_in,
@@ -91,7 +67,7 @@ Saved run_forward(const Tensor& gates_in, const Tensor& weight_in, const Optiona
   const auto dtype = compute_dtype(gates_in);
   const Tensor gates = in_compute_dtype(gates_in, dtype), weight = in_compute_dtype(weight_in, dtype);
   const Tensor h0 = in_compute_dtype(h0_in, dtype), c0 = in_compute_dtype(c0_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   auto [y, h, c, activated, cells] = make_outputs(gates, weight, save);
   LstmScanForward<T> p{gates.size(0),
                        gates.size(1),
@@ -144,7 +120,7 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_h_in, const T
   const Tensor grad_y = in_compute_dtype(grad_y_in, dtype), weight = in_compute_dtype(weight_in, dtype);
   const Tensor grad_h = in_compute_dtype(grad_h_in, dtype), grad_c = in_compute_dtype(grad_c_in, dtype);
   const Tensor h0 = in_compute_dtype(h0_in, dtype), c0 = in_compute_dtype(c0_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   const int64_t batch = activated.size(0), length = activated.size(1), hidden = weight.size(1);
   Tensor grad_gates = at::empty(activated.sizes(), activated.options());
   Tensor grad_h0 = at::empty({batch, hidden}, activated.options());
@@ -206,9 +182,7 @@ Gradients backward_meta(const Tensor&, const Tensor& grad_h, const Tensor&, cons
 
 Saved call_forward(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
                    const OptionalTensor& positions, bool save, bool reference) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("hippodrome::_lstm_scan_forward", "")
-                             .typed<decltype(forward_cpu)>();
+  static const auto op = find_op<decltype(forward_cpu)>("hippodrome::_lstm_scan_forward");
   return op.call(gates, weight_hh, h0, c0, positions, save, reference);
 }
 
@@ -221,7 +195,7 @@ class LstmScan : public torch::autograd::Function<LstmScan> {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [y, h, c, activated, cells] = call_forward(gates, weight_hh, h0, c0, positions, true, reference);
     context->save_for_backward(
-        {weight_hh, activated, cells, h0.value_or(Tensor()), c0.value_or(Tensor()), positions.value_or(Tensor())});
+        {weight_hh, activated, cells, or_undefined(h0), or_undefined(c0), or_undefined(positions)});
     context->saved_data["reference"] = reference;
     context->saved_data["gates"] = static_cast<int64_t>(gates.scalar_type());
     return {y, h, c};
@@ -229,15 +203,12 @@ class LstmScan : public torch::autograd::Function<LstmScan> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("hippodrome::_lstm_scan_backward", "")
-                               .typed<decltype(backward_cpu)>();
+    static const auto op = find_op<decltype(backward_cpu)>("hippodrome::_lstm_scan_backward");
     const auto saved = context->get_saved_variables();
     const Tensor &weight_hh = saved[0], &h0 = saved[3], &c0 = saved[4], &positions = saved[5];
-    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
     auto [gates, weight, initial_h, initial_c] =
-        op.call(grads[0], grads[1], grads[2], weight_hh, saved[1], saved[2], optional(h0), optional(c0),
-                optional(positions), context->saved_data["reference"].toBool());
+        op.call(grads[0], grads[1], grads[2], weight_hh, saved[1], saved[2], if_defined(h0), if_defined(c0),
+                if_defined(positions), context->saved_data["reference"].toBool());
     return {gates.to(static_cast<at::ScalarType>(context->saved_data["gates"].toInt())),
             weight.to(weight_hh.scalar_type()),
             h0.defined() ? initial_h.to(h0.scalar_type()) : Tensor(),
@@ -257,9 +228,7 @@ Outputs without_autograd(const Tensor& gates, const Tensor& weight_hh, const Opt
 template <bool kReference>
 Outputs with_autograd(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
                       const OptionalTensor& positions) {
-  const auto wants_gradient = [](const OptionalTensor& t) { return given(t) && t->requires_grad(); };
-  if (!at::GradMode::is_enabled() ||
-      !(gates.requires_grad() || weight_hh.requires_grad() || wants_gradient(h0) || wants_gradient(c0))) {
+  if (!wants_gradient(gates, weight_hh, h0, c0)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(gates, weight_hh, h0, c0, positions);
   }
@@ -315,10 +284,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lstm_scan(const at::Tensor& gates
                                                          const std::optional<at::Tensor>& c0,
                                                          const std::optional<at::Tensor>& positions, bool reference) {
   using Signature = decltype(lstm_scan_op::without_autograd<false>);
-  static const auto fused =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::lstm_scan", "").typed<Signature>();
-  static const auto plain =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::lstm_scan_reference", "").typed<Signature>();
+  static const auto fused = find_op<Signature>("hippodrome::lstm_scan");
+  static const auto plain = find_op<Signature>("hippodrome::lstm_scan_reference");
   return (reference ? plain : fused).call(gates, weight_hh, h0, c0, positions);
 }
 

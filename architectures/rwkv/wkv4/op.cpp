@@ -3,8 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -18,27 +16,21 @@
 #include "architectures/rwkv/wkv4/reference.h"
 #include "architectures/rwkv/wkv4/wkv4.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace wkv4_op {
 namespace {
 
-using at::Tensor;
-using MaybeTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using SavedOutputs = std::tuple<Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Forward = Outputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
-                        const MaybeTensor&);
-using SavingForward = SavedOutputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
-                                   const MaybeTensor&, bool);
-using Backward = Gradients(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
-                           const Tensor&, const MaybeTensor&, const MaybeTensor&, const Tensor&, bool);
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
+using Forward = Outputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
+                        const OptionalTensor&);
+using SavingForward = SavedOutputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
+                                   const OptionalTensor&, bool);
+using Backward = Gradients(const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&, const Tensor&,
+                           const Tensor&, const OptionalTensor&, const OptionalTensor&, const Tensor&, bool);
 
 const auto& forward_op() {
   static const auto op = find_op<Forward>("hippodrome::wkv4");
@@ -53,12 +45,8 @@ const auto& backward_op() {
   return op;
 }
 
-bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->defined(); }
-
-at::ScalarType state_type(const Tensor& k) { return k.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
-
-void check_inputs(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
-                  const MaybeTensor& positions) {
+void check_inputs(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const OptionalTensor& state,
+                  const OptionalTensor& positions) {
   TORCH_CHECK(k.dim() == 3, "wkv4: k must be [B, T, C], but it has ", k.dim(), " axes");
   TORCH_CHECK(v.sym_sizes() == k.sym_sizes(), "wkv4: v must have the shape of k, ", k.sym_sizes(), ", but it is ",
               v.sym_sizes());
@@ -89,26 +77,21 @@ struct Inputs {
   Tensor w, u, k, v, state, positions;
   int64_t batch, time, channels;
 
-  Inputs(const Tensor& w_in, const Tensor& u_in, const Tensor& k_in, const Tensor& v_in, const MaybeTensor& state_in,
-         const MaybeTensor& positions_in)
+  Inputs(const Tensor& w_in, const Tensor& u_in, const Tensor& k_in, const Tensor& v_in, const OptionalTensor& state_in,
+         const OptionalTensor& positions_in)
       : batch(k_in.size(0)), time(k_in.size(1)), channels(k_in.size(2)) {
-    const at::ScalarType type = state_type(k_in);
-    w = w_in.to(type).contiguous();
-    u = u_in.to(type).contiguous();
-    k = k_in.to(type).contiguous();
-    v = v_in.to(type).contiguous();
-    if (given(state_in)) state = state_in->to(type).contiguous();
-    if (given(positions_in)) positions = positions_in->contiguous();
+    const at::ScalarType type = compute_dtype(k_in);
+    w = in_compute_dtype(w_in, type);
+    u = in_compute_dtype(u_in, type);
+    k = in_compute_dtype(k_in, type);
+    v = in_compute_dtype(v_in, type);
+    state = in_compute_dtype(state_in, type);
+    positions = contiguous_if_given(positions_in);
   }
   int64_t items() const { return batch * wkv4_blocks(channels); }
   // Items below which a second thread costs more than it saves: about 20 microseconds of work.
   int64_t grain() const { return std::max<int64_t>(1, 16384 / (kWkv4Block * std::max<int64_t>(1, time))); }
 };
-
-template <class Scalar>
-const Scalar* data_or_null(const Tensor& tensor) {
-  return tensor.defined() ? tensor.const_data_ptr<Scalar>() : nullptr;
-}
 
 template <class Scalar>
 void run_forward(const Inputs& in, Tensor& y, Tensor& last_state, Tensor& checkpoints, bool reference) {
@@ -142,14 +125,14 @@ Outputs forward_into(const Inputs& in, at::ScalarType result_type, Tensor checkp
   return {y.to(result_type), last_state};
 }
 
-Outputs forward_cpu(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
-                    const MaybeTensor& positions) {
+Outputs forward_cpu(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const OptionalTensor& state,
+                    const OptionalTensor& positions) {
   check_inputs(w, u, k, v, state, positions);
   return forward_into(Inputs(w, u, k, v, state, positions), k.scalar_type(), Tensor(), false);
 }
 
 SavedOutputs saving_forward_cpu(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
-                                const MaybeTensor& state, const MaybeTensor& positions, bool reference) {
+                                const OptionalTensor& state, const OptionalTensor& positions, bool reference) {
   check_inputs(w, u, k, v, state, positions);
   const Inputs in(w, u, k, v, state, positions);
   const int64_t chunks = reference ? 0 : wkv4_chunks(in.time);
@@ -197,16 +180,15 @@ void run_backward(const Inputs& in, const Tensor& grad_y, const Tensor& grad_las
   }
 }
 
-Gradients backward_cpu(const MaybeTensor& grad_y, const MaybeTensor& grad_last_state, const Tensor& w, const Tensor& u,
-                       const Tensor& k, const Tensor& v, const MaybeTensor& state, const MaybeTensor& positions,
-                       const Tensor& checkpoints, bool reference) {
+Gradients backward_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, const Tensor& w,
+                       const Tensor& u, const Tensor& k, const Tensor& v, const OptionalTensor& state,
+                       const OptionalTensor& positions, const Tensor& checkpoints, bool reference) {
   check_inputs(w, u, k, v, state, positions);
   const Inputs in(w, u, k, v, state, positions);
   const auto options = in.k.options();
-  const Tensor gy = given(grad_y) ? grad_y->to(options.dtype().toScalarType()).contiguous()
+  const Tensor gy = given(grad_y) ? in_compute_dtype(*grad_y, in.k.scalar_type())
                                   : at::zeros({in.batch, in.time, in.channels}, options);
-  const Tensor gs =
-      given(grad_last_state) ? grad_last_state->to(options.dtype().toScalarType()).contiguous() : Tensor();
+  const Tensor gs = in_compute_dtype(grad_last_state, in.k.scalar_type());
   Tensor grad_w = at::zeros({in.channels}, options), grad_u = at::zeros({in.channels}, options);
   Tensor grad_k = at::empty({in.batch, in.time, in.channels}, options);
   Tensor grad_v = at::empty({in.batch, in.time, in.channels}, options);
@@ -222,24 +204,25 @@ Gradients backward_cpu(const MaybeTensor& grad_y, const MaybeTensor& grad_last_s
 
 // ---- meta: shapes only, sizes may be symbolic ----
 
-Outputs forward_meta(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
-                     const MaybeTensor& positions) {
+Outputs forward_meta(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const OptionalTensor& state,
+                     const OptionalTensor& positions) {
   check_inputs(w, u, k, v, state, positions);
   return {at::empty_symint(k.sym_sizes(), k.options()),
-          at::empty_symint({k.sym_size(0), 3, k.sym_size(2)}, k.options().dtype(state_type(k)))};
+          at::empty_symint({k.sym_size(0), 3, k.sym_size(2)}, k.options().dtype(compute_dtype(k)))};
 }
 
 SavedOutputs saving_forward_meta(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
-                                 const MaybeTensor& state, const MaybeTensor& positions, bool reference) {
+                                 const OptionalTensor& state, const OptionalTensor& positions, bool reference) {
   auto [y, last_state] = forward_meta(w, u, k, v, state, positions);
   const c10::SymInt chunks = reference ? c10::SymInt(0) : (k.sym_size(1) + (kWkv4Chunk - 1)) / kWkv4Chunk;
   return {y, last_state, at::empty_symint({k.sym_size(0), chunks, 3, k.sym_size(2)}, last_state.options())};
 }
 
-Gradients backward_meta(const MaybeTensor&, const MaybeTensor&, const Tensor& w, const Tensor& u, const Tensor& k,
-                        const Tensor& v, const MaybeTensor& state, const MaybeTensor& positions, const Tensor&, bool) {
+Gradients backward_meta(const OptionalTensor&, const OptionalTensor&, const Tensor& w, const Tensor& u, const Tensor& k,
+                        const Tensor& v, const OptionalTensor& state, const OptionalTensor& positions, const Tensor&,
+                        bool) {
   check_inputs(w, u, k, v, state, positions);
-  const auto type = given(state) ? state->scalar_type() : state_type(k);
+  const auto type = given(state) ? state->scalar_type() : compute_dtype(k);
   return {at::empty_symint(w.sym_sizes(), w.options()), at::empty_symint(u.sym_sizes(), u.options()),
           at::empty_symint(k.sym_sizes(), k.options()), at::empty_symint(v.sym_sizes(), v.options()),
           at::empty_symint({k.sym_size(0), 3, k.sym_size(2)}, k.options().dtype(type))};
@@ -247,15 +230,12 @@ Gradients backward_meta(const MaybeTensor&, const MaybeTensor&, const Tensor& w,
 
 // ---- autograd ----
 
-bool requires_grad(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
-bool requires_grad(const MaybeTensor& tensor) { return given(tensor) && tensor->requires_grad(); }
-
 class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
  public:
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext*, const MaybeTensor& grad_y,
-                                                const MaybeTensor& grad_last_state, const Tensor& w, const Tensor& u,
-                                                const Tensor& k, const Tensor& v, const MaybeTensor& state,
-                                                const MaybeTensor& positions, const Tensor& checkpoints,
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext*, const OptionalTensor& grad_y,
+                                                const OptionalTensor& grad_last_state, const Tensor& w, const Tensor& u,
+                                                const Tensor& k, const Tensor& v, const OptionalTensor& state,
+                                                const OptionalTensor& positions, const Tensor& checkpoints,
                                                 bool reference) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [gw, gu, gk, gv, gs] =
@@ -267,12 +247,10 @@ class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
   }
 };
 
-Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_last_state, const Tensor& w,
-                            const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
-                            const MaybeTensor& positions, const Tensor& checkpoints, bool reference) {
-  if (at::GradMode::is_enabled() &&
-      (requires_grad(grad_y) || requires_grad(grad_last_state) || requires_grad(w) || requires_grad(u) ||
-       requires_grad(k) || requires_grad(v) || requires_grad(state))) {
+Gradients backward_autograd(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, const Tensor& w,
+                            const Tensor& u, const Tensor& k, const Tensor& v, const OptionalTensor& state,
+                            const OptionalTensor& positions, const Tensor& checkpoints, bool reference) {
+  if (wants_gradient(grad_y, grad_last_state, w, u, k, v, state)) {
     const auto g = BackwardOnce::apply(grad_y, grad_last_state, w, u, k, v, state, positions, checkpoints, reference);
     return {g[0], g[1], g[2], g[3], g[4]};
   }
@@ -284,11 +262,11 @@ class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& w,
                                                 const Tensor& u, const Tensor& k, const Tensor& v,
-                                                const MaybeTensor& state, const MaybeTensor& positions,
+                                                const OptionalTensor& state, const OptionalTensor& positions,
                                                 bool reference) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, reference);
-    context->save_for_backward({w, u, k, v, state.value_or(Tensor()), positions.value_or(Tensor()), checkpoints});
+    context->save_for_backward({w, u, k, v, or_undefined(state), or_undefined(positions), checkpoints});
     context->saved_data["reference"] = reference;
     context->set_materialize_grads(false);
     context->mark_non_differentiable({checkpoints});
@@ -298,25 +276,23 @@ class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const auto maybe = [](const Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
     if (!gradients[0].defined() && !gradients[1].defined()) return torch::autograd::variable_list(7);
-    auto [gw, gu, gk, gv, gs] =
-        backward_op().call(maybe(gradients[0]), maybe(gradients[1]), saved[0], saved[1], saved[2], saved[3],
-                           maybe(saved[4]), maybe(saved[5]), saved[6], context->saved_data["reference"].toBool());
+    auto [gw, gu, gk, gv, gs] = backward_op().call(
+        if_defined(gradients[0]), if_defined(gradients[1]), saved[0], saved[1], saved[2], saved[3],
+        if_defined(saved[4]), if_defined(saved[5]), saved[6], context->saved_data["reference"].toBool());
     return {gw, gu, gk, gv, saved[4].defined() ? gs : Tensor(), Tensor(), Tensor()};
   }
 };
 
 SavedOutputs saving_forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
-                                     const MaybeTensor& state, const MaybeTensor& positions, bool reference) {
+                                     const OptionalTensor& state, const OptionalTensor& positions, bool reference) {
   const auto out = ForwardWithBackward::apply(w, u, k, v, state, positions, reference);
   return {out[0], out[1], out[2]};
 }
 
-Outputs forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const MaybeTensor& state,
-                         const MaybeTensor& positions) {
-  if (at::GradMode::is_enabled() &&
-      (requires_grad(w) || requires_grad(u) || requires_grad(k) || requires_grad(v) || requires_grad(state))) {
+Outputs forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
+                         const OptionalTensor& state, const OptionalTensor& positions) {
+  if (wants_gradient(w, u, k, v, state)) {
     auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, false);
     return {y, last_state};
   }
@@ -325,7 +301,7 @@ Outputs forward_autograd(const Tensor& w, const Tensor& u, const Tensor& k, cons
 }
 
 Outputs reference_composite(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v,
-                            const MaybeTensor& state, const MaybeTensor& positions) {
+                            const OptionalTensor& state, const OptionalTensor& positions) {
   auto [y, last_state, checkpoints] = saving_forward_op().call(w, u, k, v, state, positions, true);
   return {y, last_state};
 }
@@ -379,7 +355,7 @@ Wkv4Result wkv4(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, c
 
 Wkv4Result wkv4_reference(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
                           const std::optional<at::Tensor>& state, const std::optional<at::Tensor>& positions) {
-  static const auto op = wkv4_op::find_op<wkv4_op::Forward>("hippodrome::wkv4_reference");
+  static const auto op = find_op<wkv4_op::Forward>("hippodrome::wkv4_reference");
   auto [y, last_state] = op.call(w, u, k, v, state, positions);
   return {y, last_state};
 }

@@ -3,13 +3,11 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <tuple>
@@ -18,12 +16,12 @@
 #include "architectures/ssm/cauchy/cauchy.h"
 #include "architectures/ssm/cauchy/reference.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace cauchy_op {
 namespace {
 
-using at::Tensor;
 using Gradients = std::tuple<Tensor, Tensor>;
 
 void check(const Tensor& v, const Tensor& lambda, const c10::SymInt& length) {
@@ -69,8 +67,8 @@ void set_problem(P& p, const Tensor& v, const Tensor& lambda, int64_t length, co
 
 // Channels per thread: below about 10^5 operations a second thread costs more than it saves.
 template <class P>
-int64_t grain(const P& p) {
-  return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, p.padded_nodes * p.states * (12 + 4 * p.rows)));
+int64_t channels_per_thread(const P& p) {
+  return grain(p.padded_nodes * p.states * (12 + 4 * p.rows));
 }
 
 template <class T>
@@ -82,7 +80,8 @@ void run_forward(const Tensor& v, const Tensor& lambda, int64_t length, bool ref
   if (reference) {
     run_counted(p, [](const auto& params) { cauchy_forward_reference(params); });
   } else {
-    at::parallel_for(0, p.channels, grain(p), [&](int64_t begin, int64_t end) { cauchy_forward(p, begin, end); });
+    at::parallel_for(0, p.channels, channels_per_thread(p),
+                     [&](int64_t begin, int64_t end) { cauchy_forward(p, begin, end); });
   }
 }
 
@@ -98,7 +97,8 @@ void run_backward(const Tensor& grad_sums, const Tensor& v, const Tensor& lambda
   if (reference) {
     cauchy_backward_reference(p);
   } else {
-    at::parallel_for(0, p.channels, grain(p), [&](int64_t begin, int64_t end) { cauchy_backward(p, begin, end); });
+    at::parallel_for(0, p.channels, channels_per_thread(p),
+                     [&](int64_t begin, int64_t end) { cauchy_backward(p, begin, end); });
   }
 }
 
@@ -132,8 +132,7 @@ Gradients backward_cpu(const Tensor& grad_sums_in, const Tensor& v_in, const Ten
 }
 
 Tensor call_forward(const Tensor& v, const Tensor& lambda, c10::SymInt length, bool reference) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::_cauchy_forward", "").typed<decltype(forward_cpu)>();
+  static const auto op = find_op<decltype(forward_cpu)>("hippodrome::_cauchy_forward");
   return op.call(v, lambda, std::move(length), reference);
 }
 
@@ -150,9 +149,7 @@ class Cauchy : public torch::autograd::Function<Cauchy> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("hippodrome::_cauchy_backward", "")
-                               .typed<decltype(backward_cpu)>();
+    static const auto op = find_op<decltype(backward_cpu)>("hippodrome::_cauchy_backward");
     const auto saved = context->get_saved_variables();
     auto [v, lambda] = op.call(grads[0], saved[0], saved[1], context->saved_data["length"].toSymInt(),
                                context->saved_data["reference"].toBool());
@@ -167,7 +164,7 @@ Tensor without_autograd(const Tensor& v, const Tensor& lambda, c10::SymInt lengt
 
 template <bool kReference>
 Tensor with_autograd(const Tensor& v, const Tensor& lambda, c10::SymInt length) {
-  if (!at::GradMode::is_enabled() || !(v.requires_grad() || lambda.requires_grad())) {
+  if (!wants_gradient(v, lambda)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(v, lambda, std::move(length));
   }
@@ -211,9 +208,8 @@ TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
 
 at::Tensor cauchy(const at::Tensor& v, const at::Tensor& lambda, int64_t length, bool reference) {
   using Signature = decltype(cauchy_op::without_autograd<false>);
-  static const auto fused = c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::cauchy", "").typed<Signature>();
-  static const auto plain =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::cauchy_reference", "").typed<Signature>();
+  static const auto fused = find_op<Signature>("hippodrome::cauchy");
+  static const auto plain = find_op<Signature>("hippodrome::cauchy_reference");
   return (reference ? plain : fused).call(v, lambda, length);
 }
 

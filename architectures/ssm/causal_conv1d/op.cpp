@@ -3,17 +3,13 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -21,26 +17,20 @@
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 #include "architectures/ssm/causal_conv1d/reference.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace causal_conv1d_op {
 namespace {
 
-using at::Tensor;
-using MaybeTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-using Public = Outputs(const Tensor&, const Tensor&, const MaybeTensor&, std::string_view, const MaybeTensor&,
-                       const MaybeTensor&);
-using Forward = Outputs(const Tensor&, const Tensor&, const MaybeTensor&, std::string_view, const MaybeTensor&,
-                        const MaybeTensor&, bool);
-using Backward = Gradients(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const MaybeTensor&,
-                           std::string_view, const MaybeTensor&, const MaybeTensor&, bool);
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
+using Public = Outputs(const Tensor&, const Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
+                       const OptionalTensor&);
+using Forward = Outputs(const Tensor&, const Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
+                        const OptionalTensor&, bool);
+using Backward = Gradients(const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&,
+                           const OptionalTensor&, std::string_view, const OptionalTensor&, const OptionalTensor&, bool);
 
 const auto& forward_op() {
   static const auto op = find_op<Forward>("hippodrome::_causal_conv1d_forward");
@@ -51,12 +41,8 @@ const auto& backward_op() {
   return op;
 }
 
-bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->defined(); }
-
-at::ScalarType state_type(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
-
-void check_inputs(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                  const MaybeTensor& initial_state, const MaybeTensor& positions) {
+void check_inputs(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                  const OptionalTensor& initial_state, const OptionalTensor& positions) {
   TORCH_CHECK(x.dim() == 3 && x.is_floating_point(),
               "causal_conv1d: x must be [B, D, L] of a floating-point dtype, but it is ", x.scalar_type(), " with ",
               x.dim(), " axes");
@@ -92,30 +78,25 @@ Tensor channels_adjacent(const Tensor& x) {
   return x.transpose(1, 2).contiguous().transpose(1, 2);
 }
 
-Tensor empty_channels_adjacent(const Tensor& like) {
-  const int64_t channels = like.size(1), time = like.size(2);
-  return at::empty_strided({like.size(0), channels, time}, {channels * time, 1, channels}, like.options());
-}
-
 // Arguments as the kernels take them: the layout above, the state's dtype.
 struct Inputs {
   Tensor x, weight, bias, initial_state, positions;
   int64_t batch, channels, time, taps;
   bool silu;
 
-  Inputs(const Tensor& x_in, const Tensor& weight_in, const MaybeTensor& bias_in, std::string_view activation,
-         const MaybeTensor& initial_state_in, const MaybeTensor& positions_in)
+  Inputs(const Tensor& x_in, const Tensor& weight_in, const OptionalTensor& bias_in, std::string_view activation,
+         const OptionalTensor& initial_state_in, const OptionalTensor& positions_in)
       : batch(x_in.size(0)),
         channels(x_in.size(1)),
         time(x_in.size(2)),
         taps(weight_in.size(1)),
         silu(!activation.empty()) {
-    const at::ScalarType type = state_type(x_in);
+    const at::ScalarType type = compute_dtype(x_in);
     x = channels_adjacent(x_in.to(type));
-    weight = weight_in.to(type).contiguous();
-    if (given(bias_in)) bias = bias_in->to(type).contiguous();
-    if (given(initial_state_in)) initial_state = initial_state_in->to(type).contiguous();
-    if (given(positions_in)) positions = positions_in->contiguous();
+    weight = in_compute_dtype(weight_in, type);
+    bias = in_compute_dtype(bias_in, type);
+    initial_state = in_compute_dtype(initial_state_in, type);
+    positions = contiguous_if_given(positions_in);
   }
   int64_t items() const { return batch * causal_conv1d_tiles(time) * causal_conv1d_blocks(channels); }
   // Items below which a second thread costs more than it saves: about 20 microseconds of work.
@@ -128,11 +109,6 @@ struct Inputs {
 template <class Scalar>
 CausalConv1dSequence<Scalar> sequence(const Tensor& x) {
   return {x.const_data_ptr<Scalar>(), x.stride(0), x.stride(2)};
-}
-
-template <class Scalar>
-const Scalar* data_or_null(const Tensor& tensor) {
-  return tensor.defined() ? tensor.const_data_ptr<Scalar>() : nullptr;
 }
 
 template <class Scalar>
@@ -157,11 +133,11 @@ void run_forward(const Inputs& in, Tensor& y, Tensor& final_state, bool referenc
   }
 }
 
-Outputs forward_cpu(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                    const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
+Outputs forward_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                    const OptionalTensor& initial_state, const OptionalTensor& positions, bool reference) {
   check_inputs(x, weight, bias, activation, initial_state, positions);
   const Inputs in(x, weight, bias, activation, initial_state, positions);
-  Tensor y = empty_channels_adjacent(in.x);
+  Tensor y = empty_channels_last(in.x, in.x.scalar_type());
   Tensor final_state = at::empty({in.batch, in.channels, in.taps - 1}, in.x.options());
   if (in.x.scalar_type() == at::kDouble) {
     run_forward<double>(in, y, final_state, reference);
@@ -208,16 +184,16 @@ void run_backward(const Inputs& in, const Tensor& grad_y, const Tensor& grad_fin
   grad_bias = sums.select(0, in.taps).clone();
 }
 
-Gradients backward_cpu(const MaybeTensor& grad_y, const MaybeTensor& grad_final_state, const Tensor& x,
-                       const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                       const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
+Gradients backward_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_final_state, const Tensor& x,
+                       const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                       const OptionalTensor& initial_state, const OptionalTensor& positions, bool reference) {
   check_inputs(x, weight, bias, activation, initial_state, positions);
   const Inputs in(x, weight, bias, activation, initial_state, positions);
   const at::ScalarType type = in.x.scalar_type();
   const Tensor gy = given(grad_y) ? channels_adjacent(grad_y->to(type))
                                   : at::zeros({in.batch, in.time, in.channels}, in.x.options()).transpose(1, 2);
-  const Tensor gs = given(grad_final_state) ? grad_final_state->to(type).contiguous() : Tensor();
-  Tensor grad_x = empty_channels_adjacent(in.x), grad_weight, grad_bias;
+  const Tensor gs = in_compute_dtype(grad_final_state, type);
+  Tensor grad_x = empty_channels_last(in.x, in.x.scalar_type()), grad_weight, grad_bias;
   Tensor grad_initial_state = at::empty({in.batch, in.channels, in.taps - 1}, in.x.options());
   if (type == at::kDouble) {
     run_backward<double>(in, gy, gs, reference, grad_x, grad_weight, grad_bias, grad_initial_state);
@@ -231,24 +207,20 @@ Gradients backward_cpu(const MaybeTensor& grad_y, const MaybeTensor& grad_final_
 
 // ---- meta: shapes and strides only, sizes may be symbolic ----
 
-Tensor meta_channels_adjacent(const Tensor& x) {
-  const c10::SymInt channels = x.sym_size(1), time = x.sym_size(2);
-  return at::empty_strided_symint({x.sym_size(0), channels, time}, {channels * time, 1, channels}, x.options());
+Outputs forward_meta(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                     const OptionalTensor& initial_state, const OptionalTensor& positions, bool) {
+  check_inputs(x, weight, bias, activation, initial_state, positions);
+  return {
+      empty_channels_last(x, x.scalar_type()),
+      at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(1) - 1}, x.options().dtype(compute_dtype(x)))};
 }
 
-Outputs forward_meta(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                     const MaybeTensor& initial_state, const MaybeTensor& positions, bool) {
+Gradients backward_meta(const OptionalTensor&, const OptionalTensor&, const Tensor& x, const Tensor& weight,
+                        const OptionalTensor& bias, std::string_view activation, const OptionalTensor& initial_state,
+                        const OptionalTensor& positions, bool) {
   check_inputs(x, weight, bias, activation, initial_state, positions);
-  return {meta_channels_adjacent(x),
-          at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(1) - 1}, x.options().dtype(state_type(x)))};
-}
-
-Gradients backward_meta(const MaybeTensor&, const MaybeTensor&, const Tensor& x, const Tensor& weight,
-                        const MaybeTensor& bias, std::string_view activation, const MaybeTensor& initial_state,
-                        const MaybeTensor& positions, bool) {
-  check_inputs(x, weight, bias, activation, initial_state, positions);
-  const auto options = x.options().dtype(state_type(x));
-  return {meta_channels_adjacent(x), at::empty_symint(weight.sym_sizes(), weight.options()),
+  const auto options = x.options().dtype(compute_dtype(x));
+  return {empty_channels_last(x, x.scalar_type()), at::empty_symint(weight.sym_sizes(), weight.options()),
           at::empty_symint({x.sym_size(1)}, given(bias) ? bias->options() : options),
           at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(1) - 1},
                            given(initial_state) ? initial_state->options() : options)};
@@ -256,16 +228,13 @@ Gradients backward_meta(const MaybeTensor&, const MaybeTensor&, const Tensor& x,
 
 // ---- autograd ----
 
-bool requires_grad(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
-bool requires_grad(const MaybeTensor& tensor) { return given(tensor) && tensor->requires_grad(); }
-
 class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
  public:
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext*, const MaybeTensor& grad_y,
-                                                const MaybeTensor& grad_final_state, const Tensor& x,
-                                                const Tensor& weight, const MaybeTensor& bias,
-                                                std::string_view activation, const MaybeTensor& initial_state,
-                                                const MaybeTensor& positions, bool reference) {
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext*, const OptionalTensor& grad_y,
+                                                const OptionalTensor& grad_final_state, const Tensor& x,
+                                                const Tensor& weight, const OptionalTensor& bias,
+                                                std::string_view activation, const OptionalTensor& initial_state,
+                                                const OptionalTensor& positions, bool reference) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [gx, gw, gb, gs] =
         backward_op().call(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions, reference);
@@ -276,11 +245,10 @@ class BackwardOnce : public torch::autograd::Function<BackwardOnce> {
   }
 };
 
-Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_final_state, const Tensor& x,
-                            const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                            const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
-  if (at::GradMode::is_enabled() && (requires_grad(grad_y) || requires_grad(grad_final_state) || requires_grad(x) ||
-                                     requires_grad(weight) || requires_grad(bias) || requires_grad(initial_state))) {
+Gradients backward_autograd(const OptionalTensor& grad_y, const OptionalTensor& grad_final_state, const Tensor& x,
+                            const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                            const OptionalTensor& initial_state, const OptionalTensor& positions, bool reference) {
+  if (wants_gradient(grad_y, grad_final_state, x, weight, bias, initial_state)) {
     const auto g =
         BackwardOnce::apply(grad_y, grad_final_state, x, weight, bias, activation, initial_state, positions, reference);
     return {g[0], g[1], g[2], g[3]};
@@ -292,13 +260,12 @@ Gradients backward_autograd(const MaybeTensor& grad_y, const MaybeTensor& grad_f
 class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward> {
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& x,
-                                                const Tensor& weight, const MaybeTensor& bias,
-                                                std::string_view activation, const MaybeTensor& initial_state,
-                                                const MaybeTensor& positions, bool reference) {
+                                                const Tensor& weight, const OptionalTensor& bias,
+                                                std::string_view activation, const OptionalTensor& initial_state,
+                                                const OptionalTensor& positions, bool reference) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [y, final_state] = forward_op().call(x, weight, bias, activation, initial_state, positions, reference);
-    context->save_for_backward(
-        {x, weight, bias.value_or(Tensor()), initial_state.value_or(Tensor()), positions.value_or(Tensor())});
+    context->save_for_backward({x, weight, or_undefined(bias), or_undefined(initial_state), or_undefined(positions)});
     context->saved_data["activation"] = std::string(activation);
     context->saved_data["reference"] = reference;
     context->set_materialize_grads(false);
@@ -308,21 +275,19 @@ class ForwardWithBackward : public torch::autograd::Function<ForwardWithBackward
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const auto maybe = [](const Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
     if (!gradients[0].defined() && !gradients[1].defined()) return torch::autograd::variable_list(7);
     auto [gx, gw, gb, gs] =
-        backward_op().call(maybe(gradients[0]), maybe(gradients[1]), saved[0], saved[1], maybe(saved[2]),
-                           context->saved_data["activation"].toStringView(), maybe(saved[3]), maybe(saved[4]),
+        backward_op().call(if_defined(gradients[0]), if_defined(gradients[1]), saved[0], saved[1], if_defined(saved[2]),
+                           context->saved_data["activation"].toStringView(), if_defined(saved[3]), if_defined(saved[4]),
                            context->saved_data["reference"].toBool());
     return {gx,       gw,      saved[2].defined() ? gb : Tensor(), Tensor(), saved[3].defined() ? gs : Tensor(),
             Tensor(), Tensor()};
   }
 };
 
-Outputs forward_autograd(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                         const MaybeTensor& initial_state, const MaybeTensor& positions, bool reference) {
-  if (at::GradMode::is_enabled() &&
-      (requires_grad(x) || requires_grad(weight) || requires_grad(bias) || requires_grad(initial_state))) {
+Outputs forward_autograd(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                         const OptionalTensor& initial_state, const OptionalTensor& positions, bool reference) {
+  if (wants_gradient(x, weight, bias, initial_state)) {
     const auto out = ForwardWithBackward::apply(x, weight, bias, activation, initial_state, positions, reference);
     return {out[0], out[1]};
   }
@@ -332,13 +297,14 @@ Outputs forward_autograd(const Tensor& x, const Tensor& weight, const MaybeTenso
 
 // Both public ops are the differentiable `_forward`: nothing is saved beyond the inputs, so inference needs no other
 // path.
-Outputs fused_composite(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                        const MaybeTensor& initial_state, const MaybeTensor& positions) {
+Outputs fused_composite(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                        const OptionalTensor& initial_state, const OptionalTensor& positions) {
   return forward_op().call(x, weight, bias, activation, initial_state, positions, false);
 }
 
-Outputs reference_composite(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, std::string_view activation,
-                            const MaybeTensor& initial_state, const MaybeTensor& positions) {
+Outputs reference_composite(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                            std::string_view activation, const OptionalTensor& initial_state,
+                            const OptionalTensor& positions) {
   return forward_op().call(x, weight, bias, activation, initial_state, positions, true);
 }
 

@@ -3,31 +3,22 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "architectures/ssm/causal_fir/causal_fir.h"
 #include "architectures/ssm/causal_fir/reference.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace causal_fir_op {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
-
-bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
-
-at::ScalarType compute_dtype(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
 void check(const Tensor& x, const Tensor& weight, const OptionalTensor& state, const OptionalTensor& positions) {
   const auto dtype = x.scalar_type();
@@ -48,21 +39,7 @@ void check(const Tensor& x, const Tensor& weight, const OptionalTensor& state, c
                                 state->sym_size(1) == taps && state->sym_size(2) == x.sym_size(2) && precise(*state)),
               "causal_fir: state must be [B, K, D] = [", x.sym_size(0), ", ", taps, ", ", x.sym_size(2),
               "] of x's precision");
-  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                                    positions->sym_size(0) == x.sym_size(0) && positions->sym_size(1) == x.sym_size(1)),
-              "causal_fir: positions must be int64 [B, L] = [", x.sym_size(0), ", ", x.sym_size(1), "]");
-}
-
-// Items per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
-int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
-
-Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
-Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
-  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
-}
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.const_data_ptr<T>() : nullptr;
+  check_positions("causal_fir", positions, x.sym_size(0), x.sym_size(1));
 }
 
 Outputs make_outputs(const Tensor& x, const Tensor& weight, at::ScalarType dtype) {
@@ -76,7 +53,7 @@ Outputs run_forward(const Tensor& x_in, const Tensor& weight_in, const OptionalT
   const auto dtype = compute_dtype(x_in);
   const Tensor x = in_compute_dtype(x_in, dtype), weight = in_compute_dtype(weight_in, dtype);
   const Tensor state = in_compute_dtype(state_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   auto [y, last_state] = make_outputs(x_in, weight, dtype);
   const CausalFirForward<T> p{x.size(0),
                               x.size(2),
@@ -127,7 +104,7 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in
   const Tensor x = in_compute_dtype(x_in, dtype), weight = in_compute_dtype(weight_in, dtype);
   const Tensor state = in_compute_dtype(state_in, dtype), grad_y = in_compute_dtype(grad_y_in, dtype);
   const Tensor grad_last_state = in_compute_dtype(grad_last_state_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   Gradients gradients = make_gradients(x_in, weight);
   const CausalFirBackward<T> p{x.size(0),
                                x.size(2),
@@ -165,9 +142,7 @@ Gradients backward_meta(const Tensor&, const Tensor&, const Tensor& x, const Ten
 
 Outputs call_forward(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
                      const OptionalTensor& positions, bool reference) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("hippodrome::_causal_fir_forward", "")
-                             .typed<decltype(forward_cpu)>();
+  static const auto op = find_op<decltype(forward_cpu)>("hippodrome::_causal_fir_forward");
   return op.call(x, weight, state, positions, reference);
 }
 
@@ -178,21 +153,18 @@ class CausalFir : public torch::autograd::Function<CausalFir> {
                                                 const OptionalTensor& positions, bool reference) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [y, last_state] = call_forward(x, weight, state, positions, reference);
-    context->save_for_backward({x, weight, state.value_or(Tensor()), positions.value_or(Tensor())});
+    context->save_for_backward({x, weight, or_undefined(state), or_undefined(positions)});
     context->saved_data["reference"] = reference;
     return {y, last_state};
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("hippodrome::_causal_fir_backward", "")
-                               .typed<decltype(backward_cpu)>();
+    static const auto op = find_op<decltype(backward_cpu)>("hippodrome::_causal_fir_backward");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &state = saved[2];
-    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
-    auto [grad_x, grad_weight, grad_state] = op.call(grads[0], grads[1], x, weight, optional(state), optional(saved[3]),
-                                                     context->saved_data["reference"].toBool());
+    auto [grad_x, grad_weight, grad_state] = op.call(grads[0], grads[1], x, weight, if_defined(state),
+                                                     if_defined(saved[3]), context->saved_data["reference"].toBool());
     return {grad_x.to(x.scalar_type()), grad_weight.to(weight.scalar_type()),
             state.defined() ? grad_state.to(state.scalar_type()) : Tensor(), Tensor(), Tensor()};
   }
@@ -207,8 +179,7 @@ Outputs without_autograd(const Tensor& x, const Tensor& weight, const OptionalTe
 template <bool kReference>
 Outputs with_autograd(const Tensor& x, const Tensor& weight, const OptionalTensor& state,
                       const OptionalTensor& positions) {
-  const bool wanted = x.requires_grad() || weight.requires_grad() || (given(state) && state->requires_grad());
-  if (!at::GradMode::is_enabled() || !wanted) {
+  if (!wants_gradient(x, weight, state)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(x, weight, state, positions);
   }
@@ -261,10 +232,8 @@ std::tuple<at::Tensor, at::Tensor> causal_fir(const at::Tensor& x, const at::Ten
                                               const std::optional<at::Tensor>& state,
                                               const std::optional<at::Tensor>& positions, bool reference) {
   using Signature = decltype(causal_fir_op::without_autograd<false>);
-  static const auto fused =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::causal_fir", "").typed<Signature>();
-  static const auto plain =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::causal_fir_reference", "").typed<Signature>();
+  static const auto fused = find_op<Signature>("hippodrome::causal_fir");
+  static const auto plain = find_op<Signature>("hippodrome::causal_fir_reference");
   return (reference ? plain : fused).call(x, weight, state, positions);
 }
 

@@ -3,35 +3,27 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_strided.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <array>
 #include <vector>
 
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 #include "architectures/ssm/diagonal_scan/reference.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace diagonal_scan_op {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using Saved = std::tuple<Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Parameters = std::array<Tensor, 6>;  // a, b, c, real before imaginary
-
-bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
-
-at::ScalarType compute_dtype(const Tensor& u) { return u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
 void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
            const OptionalTensor& positions) {
@@ -52,16 +44,7 @@ void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& 
                    (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
               "diagonal_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
               ", 2], real and imaginary parts, of u's precision");
-  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                                    positions->sym_size(0) == u.sym_size(0) && positions->sym_size(1) == u.sym_size(2)),
-              "diagonal_scan: positions must be int64 [B, L] = [", u.sym_size(0), ", ", u.sym_size(2), "]");
-}
-
-// [B, D, L], stored as a contiguous [B, L, D].
-Tensor empty_channels_last(const Tensor& u, at::ScalarType dtype) {
-  const auto channels = u.sym_size(1), length = u.sym_size(2);
-  return at::empty_strided_symint(u.sym_sizes(), {length * channels, c10::SymInt(1), channels},
-                                  u.options().dtype(dtype));
+  check_positions("diagonal_scan", positions, u.sym_size(0), u.sym_size(2));
 }
 
 Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
@@ -76,28 +59,15 @@ Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType
                : at::empty({0}, options)};
 }
 
-// Items per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
-int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
-
-Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
-Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
-  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
-}
 // [B, D, L] as the kernel reads it: contiguous [B, L, D].
 Tensor channels_last(const Tensor& t, at::ScalarType dtype) { return t.transpose(1, 2).to(dtype).contiguous(); }
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.const_data_ptr<T>() : nullptr;
-}
-
 template <class T>
 Saved run_forward(const Tensor& u_in, const Parameters& parameters_in, const OptionalTensor& state_in,
                   const OptionalTensor& positions_in, bool save, bool reference) {
   const auto dtype = compute_dtype(u_in);
   const Tensor u = channels_last(u_in, dtype), state = in_compute_dtype(state_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
-  Parameters parameters;
-  for (size_t i = 0; i < 6; ++i) parameters[i] = in_compute_dtype(parameters_in[i], dtype);
+  const Tensor positions = contiguous_if_given(positions_in);
+  const Parameters parameters = in_compute_dtype(parameters_in, dtype);
   auto [y, last_state, checkpoints] = make_outputs(u_in, parameters, dtype, save && !reference);
   DiagonalScanForward<T> p{u.size(0),
                            u.size(2),
@@ -160,9 +130,8 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in
   const auto dtype = compute_dtype(u_in);
   const Tensor u = channels_last(u_in, dtype), grad_y = channels_last(grad_y_in, dtype);
   const Tensor grad_last_state = in_compute_dtype(grad_last_state_in, dtype), state = in_compute_dtype(state_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
-  Parameters parameters;
-  for (size_t i = 0; i < 6; ++i) parameters[i] = in_compute_dtype(parameters_in[i], dtype);
+  const Tensor positions = contiguous_if_given(positions_in);
+  const Parameters parameters = in_compute_dtype(parameters_in, dtype);
   Gradients gradients = make_gradients(u_in, parameters, grad_last_state);
   DiagonalScanBackward<T> p{
       u.size(0),
@@ -210,9 +179,7 @@ Gradients backward_meta(const Tensor&, const Tensor& grad_last_state, const Tens
 
 Saved call_forward(const Tensor& u, const Parameters& p, const OptionalTensor& state, const OptionalTensor& positions,
                    bool save, bool reference) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("hippodrome::_diagonal_scan_forward", "")
-                             .typed<decltype(forward_cpu)>();
+  static const auto op = find_op<decltype(forward_cpu)>("hippodrome::_diagonal_scan_forward");
   return op.call(u, p[0], p[1], p[2], p[3], p[4], p[5], state, positions, save, reference);
 }
 
@@ -226,23 +193,20 @@ class DiagonalScan : public torch::autograd::Function<DiagonalScan> {
     at::AutoDispatchBelowADInplaceOrView guard;
     const Parameters parameters{a_real, a_imag, b_real, b_imag, c_real, c_imag};
     auto [y, last_state, checkpoints] = call_forward(u, parameters, state, positions, true, reference);
-    context->save_for_backward({u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state.value_or(Tensor()),
-                                checkpoints, positions.value_or(Tensor())});
+    context->save_for_backward(
+        {u, a_real, a_imag, b_real, b_imag, c_real, c_imag, or_undefined(state), checkpoints, or_undefined(positions)});
     context->saved_data["reference"] = reference;
     return {y, last_state};
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("hippodrome::_diagonal_scan_backward", "")
-                               .typed<decltype(backward_cpu)>();
+    static const auto op = find_op<decltype(backward_cpu)>("hippodrome::_diagonal_scan_backward");
     const auto saved = context->get_saved_variables();
     const Tensor &state = saved[7], &positions = saved[9];
-    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
     auto [u, a_real, a_imag, b_real, b_imag, c_real, c_imag, initial] =
         op.call(grads[0], grads[1], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6],
-                optional(state), saved[8], optional(positions), context->saved_data["reference"].toBool());
+                if_defined(state), saved[8], if_defined(positions), context->saved_data["reference"].toBool());
     torch::autograd::variable_list result{u, a_real, a_imag, b_real, b_imag, c_real, c_imag};
     for (size_t i = 0; i < result.size(); ++i) result[i] = result[i].to(saved[i].scalar_type());
     result.push_back(state.defined() ? initial.to(state.scalar_type()) : Tensor());
@@ -264,10 +228,7 @@ template <bool kReference>
 Outputs with_autograd(const Tensor& u, const Tensor& a_real, const Tensor& a_imag, const Tensor& b_real,
                       const Tensor& b_imag, const Tensor& c_real, const Tensor& c_imag, const OptionalTensor& state,
                       const OptionalTensor& positions) {
-  bool wanted = given(state) && state->requires_grad();
-  for (const Tensor* t : {&u, &a_real, &a_imag, &b_real, &b_imag, &c_real, &c_imag})
-    wanted = wanted || t->requires_grad();
-  if (!at::GradMode::is_enabled() || !wanted) {
+  if (!wants_gradient(u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state, positions);
   }
@@ -328,10 +289,8 @@ std::tuple<at::Tensor, at::Tensor> diagonal_scan(const at::Tensor& u, const at::
                                                  const at::Tensor& c_imag, const std::optional<at::Tensor>& state,
                                                  const std::optional<at::Tensor>& positions, bool reference) {
   using Signature = decltype(diagonal_scan_op::without_autograd<false>);
-  static const auto fused =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::diagonal_scan", "").typed<Signature>();
-  static const auto plain =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::diagonal_scan_reference", "").typed<Signature>();
+  static const auto fused = find_op<Signature>("hippodrome::diagonal_scan");
+  static const auto plain = find_op<Signature>("hippodrome::diagonal_scan_reference");
   return (reference ? plain : fused).call(u, a_real, a_imag, b_real, b_imag, c_real, c_imag, state, positions);
 }
 

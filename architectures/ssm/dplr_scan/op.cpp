@@ -3,34 +3,26 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_strided.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <array>
 
 #include "architectures/ssm/dplr_scan/dplr_scan.h"
 #include "architectures/ssm/dplr_scan/reference.h"
 #include "core/tensor/flop_meter.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome {
 namespace dplr_scan_op {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 using Outputs = std::tuple<Tensor, Tensor>;
 using Saved = std::tuple<Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Parameters = std::array<Tensor, 5>;  // a, b, c [D, N, 2], q, w [D, R, N, 2]
-
-bool given(const OptionalTensor& t) { return t.has_value() && t->defined(); }
-
-at::ScalarType compute_dtype(const Tensor& u) { return u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
 void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
            const OptionalTensor& positions) {
@@ -58,16 +50,7 @@ void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& 
                    (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
               "dplr_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
               ", 2], real and imaginary parts, of u's precision");
-  TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                                    positions->sym_size(0) == u.sym_size(0) && positions->sym_size(1) == u.sym_size(2)),
-              "dplr_scan: positions must be int64 [B, L] = [", u.sym_size(0), ", ", u.sym_size(2), "]");
-}
-
-// [B, D, L], stored as a contiguous [B, L, D].
-Tensor empty_channels_last(const Tensor& u, at::ScalarType dtype) {
-  const auto channels = u.sym_size(1), length = u.sym_size(2);
-  return at::empty_strided_symint(u.sym_sizes(), {length * channels, c10::SymInt(1), channels},
-                                  u.options().dtype(dtype));
+  check_positions("dplr_scan", positions, u.sym_size(0), u.sym_size(2));
 }
 
 Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
@@ -81,20 +64,8 @@ Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType
                : at::empty({0}, options)};
 }
 
-// Items per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
-int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
-
-Tensor in_compute_dtype(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
-Tensor in_compute_dtype(const OptionalTensor& t, at::ScalarType dtype) {
-  return given(t) ? in_compute_dtype(*t, dtype) : Tensor();
-}
 // [B, D, L] as the kernel reads it: contiguous [B, L, D].
 Tensor channels_last(const Tensor& t, at::ScalarType dtype) { return t.transpose(1, 2).to(dtype).contiguous(); }
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.const_data_ptr<T>() : nullptr;
-}
-
 // The sizes and parameters that forward and backward have in common.
 template <class T, class P>
 void set_problem(P& p, const Tensor& u, const Parameters& parameters, const Tensor& state, const Tensor& positions) {
@@ -113,18 +84,12 @@ void set_problem(P& p, const Tensor& u, const Parameters& parameters, const Tens
   p.positions = data_or_null<int64_t>(positions);
 }
 
-Parameters in_compute_dtype(const Parameters& parameters, at::ScalarType dtype) {
-  Parameters result;
-  for (size_t i = 0; i < result.size(); ++i) result[i] = in_compute_dtype(parameters[i], dtype);
-  return result;
-}
-
 template <class T>
 Saved run_forward(const Tensor& u_in, const Parameters& parameters_in, const OptionalTensor& state_in,
                   const OptionalTensor& positions_in, bool save, bool reference) {
   const auto dtype = compute_dtype(u_in);
   const Tensor u = channels_last(u_in, dtype), state = in_compute_dtype(state_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   const Parameters parameters = in_compute_dtype(parameters_in, dtype);
   auto [y, last_state, checkpoints] = make_outputs(u_in, parameters, dtype, save && !reference);
   DplrScanForward<T> p;
@@ -179,7 +144,7 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in
   const auto dtype = compute_dtype(u_in);
   const Tensor u = channels_last(u_in, dtype), grad_y = channels_last(grad_y_in, dtype);
   const Tensor grad_last_state = in_compute_dtype(grad_last_state_in, dtype), state = in_compute_dtype(state_in, dtype);
-  const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
+  const Tensor positions = contiguous_if_given(positions_in);
   const Parameters parameters = in_compute_dtype(parameters_in, dtype);
   Gradients gradients = make_gradients(u_in, parameters, grad_last_state);
   auto& [grad_u, grad_a, grad_b, grad_c, grad_q, grad_w, grad_state] = gradients;
@@ -222,9 +187,7 @@ Gradients backward_meta(const Tensor&, const Tensor& grad_last_state, const Tens
 
 Saved call_forward(const Tensor& u, const Parameters& p, const OptionalTensor& state, const OptionalTensor& positions,
                    bool save, bool reference) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("hippodrome::_dplr_scan_forward", "")
-                             .typed<decltype(forward_cpu)>();
+  static const auto op = find_op<decltype(forward_cpu)>("hippodrome::_dplr_scan_forward");
   return op.call(u, p[0], p[1], p[2], p[3], p[4], state, positions, save, reference);
 }
 
@@ -236,22 +199,19 @@ class DplrScan : public torch::autograd::Function<DplrScan> {
                                                 const OptionalTensor& positions, bool reference) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [y, last_state, checkpoints] = call_forward(u, {a, b, c, q, w}, state, positions, true, reference);
-    context->save_for_backward({u, a, b, c, q, w, state.value_or(Tensor()), checkpoints, positions.value_or(Tensor())});
+    context->save_for_backward({u, a, b, c, q, w, or_undefined(state), checkpoints, or_undefined(positions)});
     context->saved_data["reference"] = reference;
     return {y, last_state};
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("hippodrome::_dplr_scan_backward", "")
-                               .typed<decltype(backward_cpu)>();
+    static const auto op = find_op<decltype(backward_cpu)>("hippodrome::_dplr_scan_backward");
     const auto saved = context->get_saved_variables();
     const Tensor &state = saved[6], &positions = saved[8];
-    const auto optional = [](const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
     auto [u, a, b, c, q, w, initial] =
-        op.call(grads[0], grads[1], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], optional(state),
-                saved[7], optional(positions), context->saved_data["reference"].toBool());
+        op.call(grads[0], grads[1], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], if_defined(state),
+                saved[7], if_defined(positions), context->saved_data["reference"].toBool());
     torch::autograd::variable_list result{u, a, b, c, q, w};
     for (size_t i = 0; i < result.size(); ++i) result[i] = result[i].to(saved[i].scalar_type());
     result.push_back(state.defined() ? initial.to(state.scalar_type()) : Tensor());
@@ -270,9 +230,7 @@ Outputs without_autograd(const Tensor& u, const Tensor& a, const Tensor& b, cons
 template <bool kReference>
 Outputs with_autograd(const Tensor& u, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& q,
                       const Tensor& w, const OptionalTensor& state, const OptionalTensor& positions) {
-  bool wanted = given(state) && state->requires_grad();
-  for (const Tensor* t : {&u, &a, &b, &c, &q, &w}) wanted = wanted || t->requires_grad();
-  if (!at::GradMode::is_enabled() || !wanted) {
+  if (!wants_gradient(u, a, b, c, q, w, state)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return without_autograd<kReference>(u, a, b, c, q, w, state, positions);
   }
@@ -329,10 +287,8 @@ std::tuple<at::Tensor, at::Tensor> dplr_scan(const at::Tensor& u, const at::Tens
                                              const std::optional<at::Tensor>& state,
                                              const std::optional<at::Tensor>& positions, bool reference) {
   using Signature = decltype(dplr_scan_op::without_autograd<false>);
-  static const auto fused =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::dplr_scan", "").typed<Signature>();
-  static const auto plain =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hippodrome::dplr_scan_reference", "").typed<Signature>();
+  static const auto fused = find_op<Signature>("hippodrome::dplr_scan");
+  static const auto plain = find_op<Signature>("hippodrome::dplr_scan_reference");
   return (reference ? plain : fused).call(u, a, b, c, q, w, state, positions);
 }
 

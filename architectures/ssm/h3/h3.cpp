@@ -1,7 +1,6 @@
 #include "architectures/ssm/h3/h3.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -11,15 +10,15 @@
 
 #include "architectures/ssm/causal_fir/causal_fir.h"
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
+#include "architectures/ssm/every_channel.h"
 #include "architectures/ssm/h3/shift.h"
 #include "architectures/ssm/s4d/convolution.h"
 #include "architectures/ssm/s4d/discretisation.h"
+#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
 namespace h3_detail {
 namespace {
-
-at::ScalarType wide_of(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
 
 int64_t shift_states(const H3::Config& config) { return config.shift_state > 0 ? config.shift_state : config.state; }
 
@@ -30,13 +29,6 @@ Linear::Options projection(const H3::Config& config) {
     options.bias_initialiser = initialise::constant(0.0);
   }
   return options;
-}
-
-// The same row of values for every feature.
-Initialiser rows_of(std::function<std::vector<double>()> row) {
-  return [row = std::move(row)](Tensor& value, RandomStream) {
-    value.copy_(at::tensor(row(), at::kDouble).expand_as(value));
-  };
 }
 
 // 1 at the first of every `period` places, else 0.
@@ -99,7 +91,7 @@ H3::H3(const Config& config, const Site& site)
       .weight_decay = false, .learning_rate_scale = config.learning_rate_scale, .keep_float32 = true};
   const ParameterFacts readout{.keep_float32 = true};
   const auto poles = [config](auto part) {
-    return h3_detail::rows_of([config, part] { return part(initial_poles(config.poles, config.state)); });
+    return for_every_channel([config, part] { return part(initial_poles(config.poles, config.state)); });
   };
   parameters_.adopt("q_proj", q_.parameters());
   parameters_.adopt("k_proj", k_.parameters());
@@ -132,7 +124,7 @@ State H3::initial_state(const StateSpec& spec) const {
 
 Tensor H3::forward(const Tensor& x, const Context& context, State* state) {
   // Between the projections everything is float32 or wider, as the models and their states.
-  const auto wide = h3_detail::wide_of(x.scalar_type());
+  const auto wide = at_least_float32(x.scalar_type());
   const Operators operators = derived_.get({shift_B_->value, shift_C_->value, shift_D_->value, log_dt_->value, log_decay_->value,
                                            frequency_->value, B_->value, C_->value},
                                           wide, [&] { return derive(wide); });

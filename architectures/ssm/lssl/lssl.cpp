@@ -13,12 +13,11 @@
 #include <optional>
 
 #include "architectures/ssm/s4d/convolution.h"
+#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
 namespace lssl_detail {
 namespace {
-
-at::ScalarType wide_of(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
 
 // A = -diag(left) (T⁻¹ + diag(shift)) diag(right) and B = left∘input with T tridiagonal (equation 4 of the paper, signs
 // as in the authors' code): the parts that make the HiPPO system, n < N.
@@ -116,7 +115,7 @@ State Lssl::initial_state(const StateSpec& spec) const {
 }
 
 Tensor Lssl::forward(const Tensor& x, const Context&, State* state) {
-  const Tensor u = x.to(lssl_detail::wide_of(x.scalar_type()));
+  const Tensor u = x.to(at_least_float32(x.scalar_type()));
   const bool steps = config_.kernel == "reference" || u.size(1) == 1;
   const Tensor v = steps ? step_by_step(u, state) : convolve(u, state);
   const Tensor y = v.addcmul(u.unsqueeze(-1), D_->value.to(u.scalar_type()));

@@ -11,6 +11,7 @@
 #include "architectures/ssm/ssd/ssd.h"
 #include "architectures/ssm/step_size.h"
 #include "core/layer/rms_norm.h"
+#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
 namespace mamba2_detail {
@@ -114,7 +115,7 @@ State Mamba2::initial_state(const StateSpec& spec) const {
 
 Tensor Mamba2::normed(const Tensor& y) const {
   if (config_.groups == 1) return norm_.forward(y);
-  const Tensor wide = y.to(y.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const Tensor wide = y.to(at_least_float32(y.scalar_type()));
   const int64_t size = inner_ / config_.groups;
   const Tensor groups = wide.unflatten(-1, {config_.groups, size});
   const Tensor unit = rms_norm(groups, at::ones({size}, wide.options()), config_.gate_norm_epsilon).flatten(-2);

@@ -19,8 +19,10 @@
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 #include "architectures/ssm/dplr_scan/dplr_scan.h"
 #include "architectures/ssm/dplr_scan/op.h"
+#include "architectures/ssm/every_channel.h"
 #include "architectures/ssm/hippo/hippo.h"
 #include "architectures/ssm/s4d/convolution.h"
+#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
 namespace s4_detail {
@@ -30,13 +32,6 @@ namespace {
 constexpr int64_t kDiagonalStates = 8;
 // As the authors: a decay of 0 (LegT, FouT) has no logarithm, and B's imaginary parts are kept within these bounds.
 constexpr double kSmallestDecay = 1e-4, kLargestB = 2.0;
-
-at::ScalarType wide_of(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
-
-// The same values for every channel.
-Initialiser for_every_channel(std::function<Tensor()> values) {
-  return [values = std::move(values)](Tensor& value, RandomStream) { value.copy_(values().expand_as(value)); };
-}
 
 Tensor complex_of(const ParameterPtr& parameter) {
   return at::view_as_complex(parameter->value.to(at::kDouble).contiguous());
@@ -85,15 +80,14 @@ S4::S4(const Config& config, const Site& site)
   const auto start = [config] { return normal_plus_low_rank(hippo(config.init, config.state)); };
   log_dt_ = parameters_.add("log_dt", {width_}, initialise::uniform(std::log(config.dt_min), std::log(config.dt_max)),
                             dynamics);
-  log_decay_ = parameters_.add("log_decay", {width_, pairs_}, s4_detail::for_every_channel([start] {
-                                 return start().decay.clamp_min(s4_detail::kSmallestDecay).log();
-                               }),
+  log_decay_ = parameters_.add(
+      "log_decay", {width_, pairs_},
+      for_every_channel([start] { return start().decay.clamp_min(s4_detail::kSmallestDecay).log(); }), dynamics);
+  frequency_ = parameters_.add("frequency", {width_, pairs_}, for_every_channel([start] { return start().frequency; }),
                                dynamics);
-  frequency_ = parameters_.add("frequency", {width_, pairs_},
-                               s4_detail::for_every_channel([start] { return start().frequency; }), dynamics);
   P_ = parameters_.add("P", {width_, rank_, pairs_, 2},
-                       s4_detail::for_every_channel([start] { return at::view_as_real(start().P); }), dynamics);
-  B_ = parameters_.add("B", {width_, pairs_, 2}, s4_detail::for_every_channel([start] {
+                       for_every_channel([start] { return at::view_as_real(start().P); }), dynamics);
+  B_ = parameters_.add("B", {width_, pairs_, 2}, for_every_channel([start] {
                          const Tensor B = at::view_as_real(start().B).clone();
                          B.select(-1, 1).clamp_(-s4_detail::kLargestB, s4_detail::kLargestB);
                          return B;
@@ -133,13 +127,13 @@ DplrSystem S4::system() const {
 
 // y_t = Σ_{s ≤ t} K_{t-s} x_s: for whole sequences, which start from a zero state and leave none.
 Tensor S4::convolve(const Tensor& x) const {
-  const auto wide = s4_detail::wide_of(x.scalar_type());
+  const auto wide = at_least_float32(x.scalar_type());
   return fft_convolution(x.to(wide), dplr_kernel(system(), x.size(1)).to(wide)).to(x.scalar_type());
 }
 
 Tensor S4::recur(const Tensor& x, const Context& context, State* state) {
   if (config_.kernel == "diagonal") return recur_diagonally(x, context, state);
-  const auto dtype = s4_detail::wide_of(x.scalar_type());
+  const auto dtype = at_least_float32(x.scalar_type());
   const Woodbury r = woodbury_.get(sources(), dtype, [&] {
     const auto pairs = [&](const Tensor& t) { return at::view_as_real(t.resolve_conj()).to(dtype); };
     const DplrRecurrence discrete = bilinear(system());

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/glu.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -11,24 +10,11 @@
 #include <vector>
 
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
+#include "architectures/ssm/every_channel.h"
 #include "architectures/ssm/s4d/convolution.h"
+#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
-namespace s4d_detail {
-namespace {
-
-at::ScalarType wide_of(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
-
-// The same row of values for every channel.
-Initialiser rows_of(std::function<std::vector<double>()> row) {
-  return [row = std::move(row)](Tensor& value, RandomStream) {
-    value.copy_(at::tensor(row(), at::kDouble).expand_as(value));
-  };
-}
-
-}  // namespace
-}  // namespace s4d_detail
-
 void S4d::Config::bind(Fields& fields) {
   fields.integer("state", state, {2, 4096}, "real states per channel N, an even number: N/2 conjugate pairs");
   fields.choice("init", init, {"legs", "lin", "inv", "real"}, "initial poles");
@@ -60,7 +46,7 @@ S4d::S4d(const Config& config, const Site& site) : config_(config), width_(site.
       .weight_decay = false, .learning_rate_scale = config.learning_rate_scale, .keep_float32 = true};
   log_dt_ = parameters_.add("log_dt", {width_}, initialise::uniform(std::log(config.dt_min), std::log(config.dt_max)),
                             dynamics);
-  log_decay_ = parameters_.add("log_decay", {width_, pairs_}, s4d_detail::rows_of([config] {
+  log_decay_ = parameters_.add("log_decay", {width_, pairs_}, for_every_channel([config] {
                                  std::vector<double> row = initial_poles(config.init, config.state).decay;
                                  for (double& decay : row) decay = std::log(decay);
                                  return row;
@@ -68,7 +54,7 @@ S4d::S4d(const Config& config, const Site& site) : config_(config), width_(site.
                                dynamics);
   frequency_ = parameters_.add(
       "frequency", {width_, pairs_},
-      s4d_detail::rows_of([config] { return initial_poles(config.init, config.state).frequency; }), dynamics);
+      for_every_channel([config] { return initial_poles(config.init, config.state).frequency; }), dynamics);
   // Complex N(0, 1): half the variance in each part.
   C_ = parameters_.add("C", {width_, pairs_, 2}, initialise::normal(std::sqrt(0.5)), {.keep_float32 = true});
   D_ = parameters_.add("D", {width_}, initialise::normal(1.0), {.keep_float32 = true});
@@ -99,7 +85,7 @@ DiscreteSystem S4d::discrete_system() const {
 Tensor S4d::convolve(const Tensor& x) const {
   const DiscreteSystem s = discrete_system();
   const Tensor c = C_->value.to(at::kDouble), c_real = c.select(-1, 0), c_imag = c.select(-1, 1);
-  const auto wide = s4d_detail::wide_of(x.scalar_type());
+  const auto wide = at_least_float32(x.scalar_type());
   const Tensor kernel =
       vandermonde_kernel(c_real.mul(s.b_real).sub(c_imag.mul(s.b_imag)), c_real.mul(s.b_imag).add(c_imag.mul(s.b_real)),
                          s.log_a_real, s.log_a_imag, x.size(1), wide);
@@ -107,7 +93,7 @@ Tensor S4d::convolve(const Tensor& x) const {
 }
 
 Tensor S4d::recur(const Tensor& x, const Context& context, State* state) {
-  const Recurrence r = recurrence(s4d_detail::wide_of(x.scalar_type()));
+  const Recurrence r = recurrence(at_least_float32(x.scalar_type()));
   const auto [y, last_state] =
       diagonal_scan(x.transpose(1, 2), r.a_real, r.a_imag, r.b_real, r.b_imag, r.c_real, r.c_imag,
                     state ? OptionalTensor(state->get("ssm")) : std::nullopt, context.op_positions(),

@@ -12,6 +12,7 @@
 
 #include "architectures/ssm/selective_scan/op.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome::s6 {
 
@@ -28,9 +29,6 @@ struct InputGradients {
   at::Tensor u, delta, A, B, C, D, z, delta_bias, initial_state;
 };
 
-// The state and every sum are kept in float32, or float64 for float64 inputs.
-inline at::ScalarType working_dtype(at::ScalarType input) { return input == at::kDouble ? at::kDouble : at::kFloat; }
-
 // Shapes and dtypes; symbolic sizes are read, so that the check also runs on meta and fake tensors.
 inline void check_arguments(const Arguments& a) {
   const auto fail_unless = [](bool good, const char* what) { TORCH_CHECK(good, "selective_scan: ", what); };
@@ -38,13 +36,6 @@ inline void check_arguments(const Arguments& a) {
   fail_unless(a.A.dim() == 2, "A must be [D, N]");
   const c10::SymInt batch = a.u.sym_size(0), channels = a.u.sym_size(1), length = a.u.sym_size(2);
   const c10::SymInt states = a.A.sym_size(1);
-  const auto has_shape = [](const at::Tensor& t, c10::ArrayRef<c10::SymInt> sizes) {
-    if (t.dim() != static_cast<int64_t>(sizes.size())) return false;
-    for (size_t i = 0; i < sizes.size(); ++i) {
-      if (t.sym_size(static_cast<int64_t>(i)) != sizes[i]) return false;
-    }
-    return true;
-  };
   fail_unless(has_shape(a.delta, {batch, channels, length}), "delta must have the shape of u, [B, D, L]");
   fail_unless(a.A.sym_size(0) == channels, "A must be [D, N] with the D of u");
   fail_unless(states >= 1 && states <= kMaxStates, "A must be [D, N] with N from 1 to 256");
@@ -92,12 +83,6 @@ StridedGroups<T> bind_groups(const at::Tensor& t, at::Tensor& owner) {  // [B, N
   return {owner.const_data_ptr<T>(), owner.stride(0), owner.stride(2), owner.stride(1)};
 }
 
-template <class T>
-const T* bind_contiguous(const at::Tensor& t, at::Tensor& owner) {
-  owner = t.to(c10::CppTypeToScalarType<T>::value).contiguous();
-  return owner.const_data_ptr<T>();
-}
-
 // The inputs as the kernels take them, and the tensors that hold them.
 template <class T>
 struct Bound {
@@ -122,23 +107,20 @@ struct Bound {
   at::Tensor owners[10];
 };
 
-// A fresh [B, D, L] tensor with the channels contiguous.
-inline at::Tensor empty_channels(int64_t batch, int64_t channels, int64_t length, const at::TensorOptions& options) {
-  return at::empty_strided({batch, channels, length}, {length * channels, 1, channels}, options);
-}
-
 // Without `state` a last state of its own.
 template <class T>
 Outputs allocate_outputs(const Params<T>& p, const Arguments& a, bool keep, const at::Tensor& state) {
-  const auto options = a.u.options().dtype(c10::CppTypeToScalarType<T>::value);
-  return {empty_channels(p.batch, p.channels, p.length, options),
+  constexpr auto dtype = c10::CppTypeToScalarType<T>::value;
+  const auto options = a.u.options().dtype(dtype);
+  return {empty_channels_last(a.u, dtype),
           state.defined() ? state : at::empty({p.batch, p.channels, p.states}, options),
           keep ? at::empty({p.batch, chunks(p.length), p.states, p.channels}, options) : at::Tensor()};
 }
 
 template <class T>
 InputGradients allocate_gradients(const Params<T>& p, const Arguments& a) {
-  const auto options = a.u.options().dtype(c10::CppTypeToScalarType<T>::value);
+  constexpr auto dtype = c10::CppTypeToScalarType<T>::value;
+  const auto options = a.u.options().dtype(dtype);
   const auto if_given = [&](bool given, at::IntArrayRef sizes) {
     return given ? at::empty(sizes, options) : at::empty({0}, options);
   };
@@ -147,13 +129,13 @@ InputGradients allocate_gradients(const Params<T>& p, const Arguments& a) {
     if (like.dim() == 3) return at::empty_strided({p.batch, p.states, p.length}, {p.length * row, 1, row}, options);
     return at::empty_strided({p.batch, p.groups, p.states, p.length}, {p.length * row, p.states, 1, row}, options);
   };
-  return {empty_channels(p.batch, p.channels, p.length, options),
-          empty_channels(p.batch, p.channels, p.length, options),
+  return {empty_channels_last(a.u, dtype),
+          empty_channels_last(a.u, dtype),
           at::empty({p.channels, p.states}, options),
           groups_like(a.B),
           groups_like(a.C),
           if_given(a.D.has_value(), {p.channels}),
-          a.z.has_value() ? empty_channels(p.batch, p.channels, p.length, options) : at::empty({0}, options),
+          a.z.has_value() ? empty_channels_last(*a.z, dtype) : at::empty({0}, options),
           if_given(a.delta_bias.has_value(), {p.channels}),
           if_given(a.initial_state.has_value(), {p.batch, p.channels, p.states})};
 }

@@ -15,9 +15,6 @@
 namespace hippodrome::s6 {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-
 template <class T>
 constexpr CudaType cuda_type() {
   if constexpr (std::is_same_v<T, c10::BFloat16>) return CudaType::kBFloat16;
@@ -56,7 +53,7 @@ Outputs forward_as(const Arguments& a, bool keep) {
   if (a.positions.has_value()) p.positions = bind_contiguous<int64_t>(*a.positions, owners[9]);
 
   const auto states = a.u.options().dtype(at::kFloat);
-  Outputs out{empty_channels(p.batch, p.channels, p.length, a.u.options().dtype(c10::CppTypeToScalarType<T>::value)),
+  Outputs out{empty_channels_last(a.u, c10::CppTypeToScalarType<T>::value),
               at::empty({p.batch, p.channels, p.states}, states),
               keep ? at::empty({p.batch, chunks(p.length), p.states, p.channels}, states) : Tensor()};
   p.y = out.y.mutable_data_ptr();

@@ -3,12 +3,11 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "architectures/ssm/scan_operator.h"
 #include "architectures/ssm/selective_scan/binding.h"
 #include "architectures/ssm/selective_scan/reference.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
@@ -16,11 +15,6 @@
 
 namespace hippodrome::s6 {
 namespace {
-
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Below this many state updates a thread costs more to wake than it saves (about 10 us of work).
 constexpr int64_t kUpdatesPerTask = 1 << 15;
@@ -36,8 +30,7 @@ int64_t updates(const Params<T>& p) {
   return p.batch * p.channels * p.length * p.states;
 }
 
-// ---- forward
-// -----------------------------------------------------------------------------------------------------------
+// ---- forward ----
 
 template <class T>
 Outputs forward_cpu_as(const Arguments& arguments, bool reference, bool keep, const Tensor& state = Tensor()) {
@@ -67,15 +60,14 @@ Outputs forward_meta(const Arguments& arguments, bool keep) {
   const c10::SymInt batch = arguments.u.sym_size(0), channels = arguments.u.sym_size(1),
                     length = arguments.u.sym_size(2);
   const c10::SymInt states = arguments.A.sym_size(1);
-  const auto options = arguments.u.options().dtype(working_dtype(arguments.u.scalar_type()));
+  const auto options = arguments.u.options().dtype(compute_dtype(arguments.u));
   const c10::SymInt kept = keep ? (length + (kChunk - 1)) / kChunk : c10::SymInt(0);
-  return {at::empty_strided_symint({batch, channels, length}, {length * channels, 1, channels}, arguments.u.options()),
+  return {empty_channels_last(arguments.u, arguments.u.scalar_type()),
           at::empty_symint({batch, channels, states}, options),
           at::empty_symint({batch, kept, states, channels}, options)};
 }
 
-// ---- backward
-// ----------------------------------------------------------------------------------------------------------
+// ---- backward ----
 
 // Adds the superblocks' partial sums in order: [B, G, superblocks, L, N] -> [B, L, G, N].
 template <class T>
@@ -179,10 +171,7 @@ InputGradients backward_cpu(const OptionalTensor& grad_y, const OptionalTensor& 
 
 InputGradients backward_meta(const Arguments& arguments) {
   check_arguments(arguments);
-  const auto channels_last = [&](const Tensor& like) {
-    const c10::SymInt channels = like.sym_size(1), length = like.sym_size(2);
-    return at::empty_strided_symint(like.sym_sizes(), {length * channels, 1, channels}, like.options());
-  };
+  const auto channels_last = [](const Tensor& like) { return empty_channels_last(like, like.scalar_type()); };
   const auto states_last = [&](const Tensor& like) {
     const c10::SymInt N = like.sym_size(-2), L = like.sym_size(-1);
     if (like.dim() == 3) return at::empty_strided_symint(like.sym_sizes(), {L * N, 1, N}, like.options());
@@ -205,186 +194,20 @@ InputGradients backward_meta(const Arguments& arguments) {
           same(arguments.initial_state)};
 }
 
-// ---- adapters from the dispatcher's long argument lists
-// ------------------------------------------------------------------
+// ---- the operator ----
 
-using YAndState = std::tuple<Tensor, Tensor>;
-using YStateAndCheckpoints = std::tuple<Tensor, Tensor, Tensor>;
-using NineTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-#define SCAN_PARAMETERS                                                                                             \
-  const Tensor &u, const Tensor &delta, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
-      const OptionalTensor &z, const OptionalTensor &delta_bias, bool delta_softplus, bool complex,                 \
-      bool zero_order_hold, const OptionalTensor &initial_state, const OptionalTensor &positions
-#define SCAN_ARGUMENTS \
-  u, delta, A, B, C, D, z, delta_bias, delta_softplus, complex, zero_order_hold, initial_state, positions
-
-NineTensors tuple_of(const InputGradients& g) {
-  return {g.u, g.delta, g.A, g.B, g.C, g.D, g.z, g.delta_bias, g.initial_state};
-}
-
-template <bool kReference>
-YAndState scan_cpu(SCAN_PARAMETERS) {
-  const Outputs out = forward_cpu({SCAN_ARGUMENTS}, kReference, false);
-  return {out.y, out.last_state};
-}
-YAndState scan_meta(SCAN_PARAMETERS) {
-  const Outputs out = forward_meta({SCAN_ARGUMENTS}, false);
-  return {out.y, out.last_state};
-}
-YStateAndCheckpoints kept_cpu(SCAN_PARAMETERS) {
-  const Outputs out = forward_cpu({SCAN_ARGUMENTS}, false, true);
-  return {out.y, out.last_state, out.checkpoints};
-}
-YStateAndCheckpoints kept_meta(SCAN_PARAMETERS) {
-  const Outputs out = forward_meta({SCAN_ARGUMENTS}, true);
-  return {out.y, out.last_state, out.checkpoints};
-}
-template <bool kReference>
-NineTensors gradients_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, SCAN_PARAMETERS,
-                          const OptionalTensor& checkpoints) {
-  return tuple_of(backward_cpu(grad_y, grad_last_state, {SCAN_ARGUMENTS}, checkpoints, kReference));
-}
-NineTensors gradients_meta(const OptionalTensor&, const OptionalTensor&, SCAN_PARAMETERS, const OptionalTensor&) {
-  return tuple_of(backward_meta({SCAN_ARGUMENTS}));
-}
-
-// ---- calls through the dispatcher
-// ----------------------------------------------------------------------------------------
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
-using ScanSignature = YAndState(SCAN_PARAMETERS);
-using KeptSignature = YStateAndCheckpoints(SCAN_PARAMETERS);
-using BackwardSignature = NineTensors(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
-                                      SCAN_PARAMETERS, const OptionalTensor& checkpoints);
-
-YAndState call_scan(bool reference, SCAN_PARAMETERS) {
-  static const auto fused_op = find_op<ScanSignature>("hippodrome::selective_scan");
-  static const auto reference_op = find_op<ScanSignature>("hippodrome::selective_scan_reference");
-  return (reference ? reference_op : fused_op).call(SCAN_ARGUMENTS);
-}
-
-NineTensors call_backward(bool reference, const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
-                          SCAN_PARAMETERS, const OptionalTensor& checkpoints) {
-  static const auto fused_op = find_op<BackwardSignature>("hippodrome::_selective_scan_backward");
-  static const auto reference_op = find_op<BackwardSignature>("hippodrome::_selective_scan_reference_backward");
-  return (reference ? reference_op : fused_op).call(grad_y, grad_last_state, SCAN_ARGUMENTS, checkpoints);
-}
-
-// ---- autograd
-// ------------------------------------------------------------------------------------------------------------
-
-OptionalTensor optional_of(const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; }
-
-template <bool kReference>
-struct ScanFunction : torch::autograd::Function<ScanFunction<kReference>> {
-  static variable_list forward(AutogradContext* context, SCAN_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    Tensor y, last_state, checkpoints;
-    if constexpr (kReference) {
-      std::tie(y, last_state) = call_scan(true, SCAN_ARGUMENTS);
-    } else {
-      static const auto op = find_op<KeptSignature>("hippodrome::_selective_scan_forward");
-      std::tie(y, last_state, checkpoints) = op.call(SCAN_ARGUMENTS);
-    }
-    const auto or_undefined = [](const OptionalTensor& t) { return t.value_or(Tensor()); };
-    context->save_for_backward({u, delta, A, B, C, or_undefined(D), or_undefined(z), or_undefined(delta_bias),
-                                or_undefined(initial_state), or_undefined(positions), checkpoints});
-    context->saved_data["delta_softplus"] = delta_softplus;
-    context->saved_data["complex"] = complex;
-    context->saved_data["zero_order_hold"] = zero_order_hold;
-    context->set_materialize_grads(false);
-    return {y, last_state};
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grad) {
-    if (!grad[0].defined() && !grad[1].defined()) return variable_list(13);
-    const variable_list s = context->get_saved_variables();
-    auto& data = context->saved_data;
-    const auto [u, delta, A, B, C, D, z, delta_bias, initial_state] = call_backward(
-        kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4], optional_of(s[5]),
-        optional_of(s[6]), optional_of(s[7]), data["delta_softplus"].toBool(), data["complex"].toBool(),
-        data["zero_order_hold"].toBool(), optional_of(s[8]), optional_of(s[9]), optional_of(s[10]));
-    const auto if_given = [](const Tensor& input, const Tensor& gradient) {
-      return input.defined() ? gradient : Tensor();
-    };
-    return {u,
-            delta,
-            A,
-            B,
-            C,
-            if_given(s[5], D),
-            if_given(s[6], z),
-            if_given(s[7], delta_bias),
-            Tensor(),
-            Tensor(),
-            Tensor(),
-            if_given(s[8], initial_state),
-            Tensor()};
-  }
+struct SelectiveScan {
+  static constexpr const char* kName = "selective_scan";
+  using Parameters = void(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
+                          const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
+                          bool delta_softplus, bool complex, bool zero_order_hold, const OptionalTensor& initial_state,
+                          const OptionalTensor& positions);
+  static constexpr auto forward_cpu = s6::forward_cpu;
+  static constexpr auto forward_meta = s6::forward_meta;
+  static constexpr auto backward_cpu = s6::backward_cpu;
+  static constexpr auto backward_meta = s6::backward_meta;
 };
-
-bool needs_gradient(const Tensor& t) { return t.defined() && t.requires_grad(); }
-bool needs_gradient(const OptionalTensor& t) { return t.has_value() && needs_gradient(*t); }
-
-template <bool kReference>
-YAndState scan_autograd(SCAN_PARAMETERS) {
-  const bool needed =
-      at::GradMode::is_enabled() &&
-      (needs_gradient(u) || needs_gradient(delta) || needs_gradient(A) || needs_gradient(B) || needs_gradient(C) ||
-       needs_gradient(D) || needs_gradient(z) || needs_gradient(delta_bias) || needs_gradient(initial_state));
-  if (!needed) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    return call_scan(kReference, SCAN_ARGUMENTS);
-  }
-  const variable_list out = ScanFunction<kReference>::apply(SCAN_ARGUMENTS);
-  return {out[0], out[1]};
-}
-
-constexpr char kOnce[] =
-    " can be differentiated once only: its backward has no derivative. Call backward without create_graph=true, or "
-    "differentiate "
-    "selective_scan itself";
-
-// Runs below autograd and hangs an error on the result, for what has no derivative of its own.
-template <bool kReference>
-struct BackwardFunction : torch::autograd::Function<BackwardFunction<kReference>> {
-  static variable_list forward(AutogradContext*, const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
-                               SCAN_PARAMETERS, const OptionalTensor& checkpoints) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    const auto g = call_backward(kReference, grad_y, grad_last_state, SCAN_ARGUMENTS, checkpoints);
-    return std::apply([](const auto&... t) { return variable_list{t...}; }, g);
-  }
-  static variable_list backward(AutogradContext*, const variable_list&) { TORCH_CHECK(false, "selective_scan", kOnce); }
-};
-
-template <bool kReference>
-NineTensors backward_autograd(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, SCAN_PARAMETERS,
-                              const OptionalTensor& checkpoints) {
-  const variable_list g = BackwardFunction<kReference>::apply(grad_y, grad_last_state, SCAN_ARGUMENTS, checkpoints);
-  return {g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]};
-}
-
-struct KeptFunction : torch::autograd::Function<KeptFunction> {
-  static variable_list forward(AutogradContext*, SCAN_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    static const auto op = find_op<KeptSignature>("hippodrome::_selective_scan_forward");
-    const auto [y, last_state, checkpoints] = op.call(SCAN_ARGUMENTS);
-    return {y, last_state, checkpoints};
-  }
-  static variable_list backward(AutogradContext*, const variable_list&) {
-    TORCH_CHECK(false, "_selective_scan_forward has no derivative of its own: call selective_scan");
-  }
-};
-
-YStateAndCheckpoints kept_autograd(SCAN_PARAMETERS) {
-  const variable_list out = KeptFunction::apply(SCAN_ARGUMENTS);
-  return {out[0], out[1], out[2]};
-}
+using Operator = ScanOperator<SelectiveScan>;
 
 #define SCAN_SCHEMA                                                                                                 \
   "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? delta_bias=None, " \
@@ -404,37 +227,15 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
   m.def("_selective_scan_reference_backward" BACKWARD_SCHEMA);
 }
 
-TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
-  m.impl("selective_scan", scan_cpu<false>);
-  m.impl("selective_scan_reference", scan_cpu<true>);
-  m.impl("_selective_scan_forward", kept_cpu);
-  m.impl("_selective_scan_backward", gradients_cpu<false>);
-  m.impl("_selective_scan_reference_backward", gradients_cpu<true>);
+TORCH_LIBRARY_IMPL(hippodrome, CPU, m) { Operator::implement_on_cpu(m); }
+TORCH_LIBRARY_IMPL(hippodrome, Meta, m) { Operator::implement_on_meta(m); }
+TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) { Operator::implement_autograd(m); }
+
+Operator::YAndState call_with(bool reference, const SelectiveScanArguments& a) {
+  return Operator::call_scan(reference, a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.delta_softplus,
+                             a.complex, a.zero_order_hold, a.initial_state, a.positions);
 }
 
-TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
-  m.impl("selective_scan", scan_meta);
-  m.impl("selective_scan_reference", scan_meta);
-  m.impl("_selective_scan_forward", kept_meta);
-  m.impl("_selective_scan_backward", gradients_meta);
-  m.impl("_selective_scan_reference_backward", gradients_meta);
-}
-
-TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
-  m.impl("selective_scan", scan_autograd<false>);
-  m.impl("selective_scan_reference", scan_autograd<true>);
-  m.impl("_selective_scan_forward", kept_autograd);
-  m.impl("_selective_scan_backward", backward_autograd<false>);
-  m.impl("_selective_scan_reference_backward", backward_autograd<true>);
-}
-
-YAndState call_with(bool reference, const SelectiveScanArguments& a) {
-  return call_scan(reference, a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.delta_softplus, a.complex,
-                   a.zero_order_hold, a.initial_state, a.positions);
-}
-
-#undef SCAN_PARAMETERS
-#undef SCAN_ARGUMENTS
 #undef SCAN_SCHEMA
 #undef BACKWARD_SCHEMA
 
@@ -452,8 +253,7 @@ at::Tensor selective_scan_in_place(const SelectiveScanArguments& arguments, cons
   a.initial_state = state;
   s6::check_arguments(a);
   TORCH_CHECK(
-      !at::GradMode::is_enabled() && state.is_contiguous() && a.u.is_cpu() &&
-          state.scalar_type() == s6::working_dtype(a.u.scalar_type()),
+      !at::GradMode::is_enabled() && state.is_contiguous() && a.u.is_cpu() && state.scalar_type() == compute_dtype(a.u),
       "selective_scan_in_place: needs a contiguous state in the working dtype, tensors on the CPU and no gradients");
   return (a.u.scalar_type() == at::kDouble ? s6::forward_cpu_as<double>(a, false, false, state)
                                            : s6::forward_cpu_as<float>(a, false, false, state))

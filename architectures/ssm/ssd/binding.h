@@ -10,6 +10,7 @@
 
 #include "architectures/ssm/ssd/op.h"
 #include "architectures/ssm/ssd/ssd.h"
+#include "core/tensor/op_binding.h"
 
 namespace hippodrome::ssd_kernel {
 
@@ -26,19 +27,9 @@ struct InputGradients {
   at::Tensor x, dt, A, B, C, D, z, dt_bias, initial_state;
 };
 
-// The state and every sum are kept in float32, or float64 for float64 inputs.
-inline at::ScalarType working_dtype(at::ScalarType input) { return input == at::kDouble ? at::kDouble : at::kFloat; }
-
 // Shapes and dtypes; symbolic sizes are read, so that the check also runs on meta and fake tensors.
 inline void check_arguments(const Arguments& a) {
   const auto fail_unless = [](bool good, const char* what) { TORCH_CHECK(good, "ssd: ", what); };
-  const auto has_shape = [](const at::Tensor& t, c10::ArrayRef<c10::SymInt> sizes) {
-    if (t.dim() != static_cast<int64_t>(sizes.size())) return false;
-    for (size_t i = 0; i < sizes.size(); ++i) {
-      if (t.sym_size(static_cast<int64_t>(i)) != sizes[i]) return false;
-    }
-    return true;
-  };
   fail_unless(a.x.dim() == 4, "x must be [B, L, H, P]");
   fail_unless(a.B.dim() == 4, "B must be [B, L, G, N]");
   const c10::SymInt batch = a.x.sym_size(0), length = a.x.sym_size(1), heads = a.x.sym_size(2),
@@ -85,12 +76,6 @@ Strided<const T> bind_rows(const at::Tensor& t, at::Tensor& owner) {
     expected *= owner.size(axis);
   }
   return {owner.const_data_ptr<T>(), owner.stride(0), owner.stride(1)};
-}
-
-template <class T>
-const T* bind_contiguous(const at::Tensor& t, at::Tensor& owner) {
-  owner = t.to(c10::CppTypeToScalarType<T>::value).contiguous();
-  return owner.const_data_ptr<T>();
 }
 
 // The inputs as the kernels take them, and the tensors that hold them.

@@ -3,11 +3,10 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "architectures/ssm/scan_operator.h"
 #include "architectures/ssm/ssd/binding.h"
 #include "architectures/ssm/ssd/reference.h"
 #include "architectures/ssm/ssd/ssd.h"
@@ -15,11 +14,6 @@
 
 namespace hippodrome::ssd_kernel {
 namespace {
-
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Below this many state updates a thread costs more to wake than it saves (about 20 us of work).
 constexpr int64_t kUpdatesPerTask = 1 << 18;
@@ -60,7 +54,7 @@ Outputs forward_meta(const Arguments& a, bool keep) {
   check_arguments(a);
   const c10::SymInt batch = a.x.sym_size(0), heads = a.x.sym_size(2), head_size = a.x.sym_size(3),
                     states = a.B.sym_size(3);
-  const auto options = a.x.options().dtype(working_dtype(a.x.scalar_type()));
+  const auto options = a.x.options().dtype(compute_dtype(a.x));
   const c10::SymInt kept = keep ? (a.x.sym_size(1) + (a.chunk - 1)) / a.chunk : c10::SymInt(0);
   return {at::empty_symint(a.x.sym_sizes(), a.x.options()),
           at::empty_symint({batch, heads, head_size, states}, options),
@@ -177,186 +171,20 @@ InputGradients backward_meta(const Arguments& a) {
           same_if_given(a.initial_state)};
 }
 
-// ---- adapters from the dispatcher's long argument lists ----
+// ---- the operator ----
 
-using YAndState = std::tuple<Tensor, Tensor>;
-using YStateAndCheckpoints = std::tuple<Tensor, Tensor, Tensor>;
-using NineTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-#define SSD_PARAMETERS                                                                                           \
-  const Tensor &x, const Tensor &dt, const Tensor &A, const Tensor &B, const Tensor &C, const OptionalTensor &D, \
-      const OptionalTensor &z, const OptionalTensor &dt_bias, bool dt_softplus, double dt_low,                   \
-      std::optional<double> dt_high, int64_t chunk, const OptionalTensor &initial_state,                         \
-      const OptionalTensor &positions
-#define SSD_ARGUMENTS x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_low, dt_high, chunk, initial_state, positions
-
-NineTensors tuple_of(const InputGradients& g) {
-  return {g.x, g.dt, g.A, g.B, g.C, g.D, g.z, g.dt_bias, g.initial_state};
-}
-
-template <bool kReference>
-YAndState scan_cpu(SSD_PARAMETERS) {
-  const Outputs out = forward_cpu({SSD_ARGUMENTS}, kReference, false);
-  return {out.y, out.last_state};
-}
-YAndState scan_meta(SSD_PARAMETERS) {
-  const Outputs out = forward_meta({SSD_ARGUMENTS}, false);
-  return {out.y, out.last_state};
-}
-YStateAndCheckpoints kept_cpu(SSD_PARAMETERS) {
-  const Outputs out = forward_cpu({SSD_ARGUMENTS}, false, true);
-  return {out.y, out.last_state, out.checkpoints};
-}
-YStateAndCheckpoints kept_meta(SSD_PARAMETERS) {
-  const Outputs out = forward_meta({SSD_ARGUMENTS}, true);
-  return {out.y, out.last_state, out.checkpoints};
-}
-template <bool kReference>
-NineTensors gradients_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, SSD_PARAMETERS,
-                          const OptionalTensor& checkpoints) {
-  return tuple_of(backward_cpu(grad_y, grad_last_state, {SSD_ARGUMENTS}, checkpoints, kReference));
-}
-NineTensors gradients_meta(const OptionalTensor&, const OptionalTensor&, SSD_PARAMETERS, const OptionalTensor&) {
-  return tuple_of(backward_meta({SSD_ARGUMENTS}));
-}
-
-// ---- calls through the dispatcher ----
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
-using ScanSignature = YAndState(SSD_PARAMETERS);
-using KeptSignature = YStateAndCheckpoints(SSD_PARAMETERS);
-using BackwardSignature = NineTensors(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
-                                      SSD_PARAMETERS, const OptionalTensor& checkpoints);
-
-YAndState call_scan(bool reference, SSD_PARAMETERS) {
-  static const auto fused_op = find_op<ScanSignature>("hippodrome::ssd");
-  static const auto reference_op = find_op<ScanSignature>("hippodrome::ssd_reference");
-  return (reference ? reference_op : fused_op).call(SSD_ARGUMENTS);
-}
-
-NineTensors call_backward(bool reference, const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
-                          SSD_PARAMETERS, const OptionalTensor& checkpoints) {
-  static const auto fused_op = find_op<BackwardSignature>("hippodrome::_ssd_backward");
-  static const auto reference_op = find_op<BackwardSignature>("hippodrome::_ssd_reference_backward");
-  return (reference ? reference_op : fused_op).call(grad_y, grad_last_state, SSD_ARGUMENTS, checkpoints);
-}
-
-// ---- autograd ----
-
-OptionalTensor optional_of(const Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; }
-
-template <bool kReference>
-struct SsdFunction : torch::autograd::Function<SsdFunction<kReference>> {
-  static variable_list forward(AutogradContext* context, SSD_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    Tensor y, last_state, checkpoints;
-    if constexpr (kReference) {
-      std::tie(y, last_state) = call_scan(true, SSD_ARGUMENTS);
-    } else {
-      static const auto op = find_op<KeptSignature>("hippodrome::_ssd_forward");
-      std::tie(y, last_state, checkpoints) = op.call(SSD_ARGUMENTS);
-    }
-    const auto or_undefined = [](const OptionalTensor& t) { return t.value_or(Tensor()); };
-    context->save_for_backward({x, dt, A, B, C, or_undefined(D), or_undefined(z), or_undefined(dt_bias),
-                                or_undefined(initial_state), or_undefined(positions), checkpoints});
-    context->saved_data["dt_softplus"] = dt_softplus;
-    context->saved_data["dt_low"] = dt_low;
-    context->saved_data["dt_high"] = dt_high;
-    context->saved_data["chunk"] = chunk;
-    context->set_materialize_grads(false);
-    return {y, last_state};
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grad) {
-    if (!grad[0].defined() && !grad[1].defined()) return variable_list(14);
-    const variable_list s = context->get_saved_variables();
-    auto& data = context->saved_data;
-    const auto [x, dt, A, B, C, D, z, dt_bias, initial_state] =
-        call_backward(kReference, optional_of(grad[0]), optional_of(grad[1]), s[0], s[1], s[2], s[3], s[4],
-                      optional_of(s[5]), optional_of(s[6]), optional_of(s[7]), data["dt_softplus"].toBool(),
-                      data["dt_low"].toDouble(), data["dt_high"].toOptional<double>(), data["chunk"].toInt(),
-                      optional_of(s[8]), optional_of(s[9]), optional_of(s[10]));
-    const auto if_given = [](const Tensor& input, const Tensor& gradient) {
-      return input.defined() ? gradient : Tensor();
-    };
-    const Tensor none;
-    return {x,
-            dt,
-            A,
-            B,
-            C,
-            if_given(s[5], D),
-            if_given(s[6], z),
-            if_given(s[7], dt_bias),
-            none,
-            none,
-            none,
-            none,
-            if_given(s[8], initial_state),
-            none};
-  }
+struct Ssd {
+  static constexpr const char* kName = "ssd";
+  using Parameters = void(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
+                          const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& dt_bias,
+                          bool dt_softplus, double dt_low, std::optional<double> dt_high, int64_t chunk,
+                          const OptionalTensor& initial_state, const OptionalTensor& positions);
+  static constexpr auto forward_cpu = ssd_kernel::forward_cpu;
+  static constexpr auto forward_meta = ssd_kernel::forward_meta;
+  static constexpr auto backward_cpu = ssd_kernel::backward_cpu;
+  static constexpr auto backward_meta = ssd_kernel::backward_meta;
 };
-
-bool needs_gradient(const Tensor& t) { return t.defined() && t.requires_grad(); }
-bool needs_gradient(const OptionalTensor& t) { return t.has_value() && needs_gradient(*t); }
-
-template <bool kReference>
-YAndState scan_autograd(SSD_PARAMETERS) {
-  const bool needed =
-      at::GradMode::is_enabled() &&
-      (needs_gradient(x) || needs_gradient(dt) || needs_gradient(A) || needs_gradient(B) || needs_gradient(C) ||
-       needs_gradient(D) || needs_gradient(z) || needs_gradient(dt_bias) || needs_gradient(initial_state));
-  if (!needed) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    return call_scan(kReference, SSD_ARGUMENTS);
-  }
-  const variable_list out = SsdFunction<kReference>::apply(SSD_ARGUMENTS);
-  return {out[0], out[1]};
-}
-
-// Runs below autograd and hangs an error on the result, for what has no derivative of its own.
-template <bool kReference>
-struct BackwardFunction : torch::autograd::Function<BackwardFunction<kReference>> {
-  static variable_list forward(AutogradContext*, const OptionalTensor& grad_y, const OptionalTensor& grad_last_state,
-                               SSD_PARAMETERS, const OptionalTensor& checkpoints) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    const auto g = call_backward(kReference, grad_y, grad_last_state, SSD_ARGUMENTS, checkpoints);
-    return std::apply([](const auto&... t) { return variable_list{t...}; }, g);
-  }
-  static variable_list backward(AutogradContext*, const variable_list&) {
-    TORCH_CHECK(false,
-                "ssd can be differentiated once only: its backward has no derivative. Call backward without "
-                "create_graph=true, or differentiate ssd itself");
-  }
-};
-
-template <bool kReference>
-NineTensors backward_autograd(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, SSD_PARAMETERS,
-                              const OptionalTensor& checkpoints) {
-  const variable_list g = BackwardFunction<kReference>::apply(grad_y, grad_last_state, SSD_ARGUMENTS, checkpoints);
-  return {g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]};
-}
-
-struct KeptFunction : torch::autograd::Function<KeptFunction> {
-  static variable_list forward(AutogradContext*, SSD_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    static const auto op = find_op<KeptSignature>("hippodrome::_ssd_forward");
-    const auto [y, last_state, checkpoints] = op.call(SSD_ARGUMENTS);
-    return {y, last_state, checkpoints};
-  }
-  static variable_list backward(AutogradContext*, const variable_list&) {
-    TORCH_CHECK(false, "_ssd_forward has no derivative of its own: call ssd");
-  }
-};
-
-YStateAndCheckpoints kept_autograd(SSD_PARAMETERS) {
-  const variable_list out = KeptFunction::apply(SSD_ARGUMENTS);
-  return {out[0], out[1], out[2]};
-}
+using Operator = ScanOperator<Ssd>;
 
 #define SSD_SCHEMA                                                                                             \
   "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? z=None, Tensor? dt_bias=None, "  \
@@ -376,37 +204,15 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
   m.def("_ssd_reference_backward" BACKWARD_SCHEMA);
 }
 
-TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
-  m.impl("ssd", scan_cpu<false>);
-  m.impl("ssd_reference", scan_cpu<true>);
-  m.impl("_ssd_forward", kept_cpu);
-  m.impl("_ssd_backward", gradients_cpu<false>);
-  m.impl("_ssd_reference_backward", gradients_cpu<true>);
+TORCH_LIBRARY_IMPL(hippodrome, CPU, m) { Operator::implement_on_cpu(m); }
+TORCH_LIBRARY_IMPL(hippodrome, Meta, m) { Operator::implement_on_meta(m); }
+TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) { Operator::implement_autograd(m); }
+
+Operator::YAndState call_with(bool reference, const SsdArguments& a) {
+  return Operator::call_scan(reference, a.x, a.dt, a.A, a.B, a.C, a.D, a.z, a.dt_bias, a.dt_softplus, a.dt_low,
+                             a.dt_high, a.chunk, a.initial_state, a.positions);
 }
 
-TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
-  m.impl("ssd", scan_meta);
-  m.impl("ssd_reference", scan_meta);
-  m.impl("_ssd_forward", kept_meta);
-  m.impl("_ssd_backward", gradients_meta);
-  m.impl("_ssd_reference_backward", gradients_meta);
-}
-
-TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) {
-  m.impl("ssd", scan_autograd<false>);
-  m.impl("ssd_reference", scan_autograd<true>);
-  m.impl("_ssd_forward", kept_autograd);
-  m.impl("_ssd_backward", backward_autograd<false>);
-  m.impl("_ssd_reference_backward", backward_autograd<true>);
-}
-
-YAndState call_with(bool reference, const SsdArguments& a) {
-  return call_scan(reference, a.x, a.dt, a.A, a.B, a.C, a.D, a.z, a.dt_bias, a.dt_softplus, a.dt_low, a.dt_high,
-                   a.chunk, a.initial_state, a.positions);
-}
-
-#undef SSD_PARAMETERS
-#undef SSD_ARGUMENTS
 #undef SSD_SCHEMA
 #undef BACKWARD_SCHEMA
 
@@ -423,9 +229,9 @@ at::Tensor ssd_in_place(const SsdArguments& arguments, const at::Tensor& state) 
   ssd_kernel::Arguments a = arguments;
   a.initial_state = state;
   ssd_kernel::check_arguments(a);
-  TORCH_CHECK(!at::GradMode::is_enabled() && state.is_contiguous() && a.x.is_cpu() &&
-                  state.scalar_type() == ssd_kernel::working_dtype(a.x.scalar_type()),
-              "ssd_in_place: needs a contiguous state in the working dtype, tensors on the CPU and no gradients");
+  TORCH_CHECK(
+      !at::GradMode::is_enabled() && state.is_contiguous() && a.x.is_cpu() && state.scalar_type() == compute_dtype(a.x),
+      "ssd_in_place: needs a contiguous state in the working dtype, tensors on the CPU and no gradients");
   return (a.x.scalar_type() == at::kDouble ? ssd_kernel::forward_cpu_as<double>(a, false, false, state)
                                            : ssd_kernel::forward_cpu_as<float>(a, false, false, state))
       .y;
