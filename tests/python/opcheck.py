@@ -250,16 +250,16 @@ def attentive_scan(inputs, batch, channels, length, options, cell="gru", hypothe
         inputs.normal(gates, channels, scale=channels**-0.5),
         inputs.normal(gates, width, scale=channels**-0.5),
         inputs.normal(features, channels, scale=channels**-0.5),
-        inputs.normal(batch, 9, features),
+        inputs.normal(batch, 5, features),
         inputs.normal(features),
-        inputs.normal(batch, 9, width),
+        inputs.normal(batch, 5, width),
     )
     kwargs = {}
     if options:
         kwargs["s0"] = inputs.normal(rows, channels)
         if cell == "lstm":
             kwargs["c0"] = inputs.normal(rows, channels)
-        kwargs["source_positions"] = inputs.positions(batch, 9)
+        kwargs["source_positions"] = inputs.positions(batch, 5)
         kwargs["positions"] = inputs.positions(rows, length)
     return args, kwargs
 

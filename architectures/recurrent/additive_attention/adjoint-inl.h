@@ -21,13 +21,11 @@ struct BlockAdjoint {
   T* grad_q;  // [rows, H]
 };
 
-// Where sums over queries gather: ∂k / (4 v) and ∂value of all keys of the row; and for ∂v the sums Σ ∂e and Σ ∂e r, of
-// which it is the first less twice the second.
+// Where sums over queries gather: ∂k / (4 v) and ∂value of all keys of the row, and ∂v.
 template <class T>
 struct SourceAdjoint {
   T* grad_k;       // [S, H]
   T* grad_values;  // [S, M]
-  T* grad_scores;  // one number
   T* grad_v;       // [H]
 };
 
@@ -51,11 +49,11 @@ HWY_NOINLINE void feature_gradients(const T* const* q, const T* const* k, int64_
       V sum_k = lanes.load(grad_k[j] + h);
 #pragma GCC unroll 4
       for (size_t i = 0; i < kRows; ++i) {
-        const V r = complement<kForm>(d, query[i], key), grad = hn::Set(d, grad_scores[i * kAdditiveKeys + j]);
-        const V slope = hn::NegMulAdd(r, r, r);
-        sum[i] = hn::MulAdd(grad, slope, sum[i]);
-        sum_k = hn::MulAdd(grad, slope, sum_k);
-        sum_v = hn::MulAdd(grad, r, sum_v);
+        const V u = squash<kForm>(d, query[i], key), grad = hn::Set(d, grad_scores[i * kAdditiveKeys + j]);
+        const V du = slope<kForm>(d, u);
+        sum[i] = hn::MulAdd(grad, du, sum[i]);
+        sum_k = hn::MulAdd(grad, du, sum_k);
+        sum_v = hn::MulAdd(grad, u, sum_v);
       }
       lanes.store(sum_k, grad_k[j] + h);
     }
@@ -114,7 +112,7 @@ void attend_backward(const Source<T>& source, Block<T>& w, T total_v, int64_t fi
                      const BlockAdjoint<T>& block, const SourceAdjoint<T>& to) {
   const hn::ScalableTag<T> d;
   HWY_ALIGN T grad_scores[kAdditiveQueries * kAdditiveKeys];
-  T common[kAdditiveQueries];
+  T common[kAdditiveQueries], all_scores = 0;
   const T* grad_context[kAdditiveQueries];
   T* grad_k[kAdditiveKeys];
   for (int64_t i = 0; i < w.rows; ++i) {
@@ -125,6 +123,8 @@ void attend_backward(const Source<T>& source, Block<T>& w, T total_v, int64_t fi
     common[i] = hn::GetLane(hn::SumOfLanes(d, sum)) - block.grad_lse[i];
     grad_context[i] = grad;
   }
+  // Sums of sums: one run over all pairs would lose digits of ∂v.
+  std::fill(w.grad_v.begin(), w.grad_v.end(), T(0));
   for (; first < last; first += kAdditiveKeys) {
     w.take_keys(source, first, std::min(kAdditiveKeys, last - first));
     w.score(source, total_v);
@@ -145,15 +145,17 @@ void attend_backward(const Source<T>& source, Block<T>& w, T total_v, int64_t fi
       }
       block_scores += hn::GetLane(hn::SumOfLanes(d, sum));
     }
-    *to.grad_scores += block_scores;
+    all_scores += block_scores;
     value_gradients(w, block.grad_context, source.width, to.grad_values);
     for (int64_t j = 0; j < w.keys; ++j) grad_k[j] = to.grad_k + w.columns[j] * source.size;
-    if (w.form == Form::kProduct) {
-      all_feature_gradients<Form::kProduct>(w, source.size, grad_scores, block.grad_q, grad_k, to.grad_v);
-    } else {
-      all_feature_gradients<Form::kSum>(w, source.size, grad_scores, block.grad_q, grad_k, to.grad_v);
-    }
+    with_form(w.form, [&](auto form) {
+      all_feature_gradients<decltype(form)::value>(w, source.size, grad_scores, block.grad_q, grad_k, w.grad_v.data());
+    });
   }
+  with_form(w.form, [&](auto form) {
+    const T offset = kOffset<decltype(form)::value, T> * all_scores, factor = kFactor<decltype(form)::value, T>;
+    for (int64_t h = 0; h < source.size; ++h) to.grad_v[h] += offset + factor * w.grad_v[static_cast<size_t>(h)];
+  });
 }
 
 // x *= 4 v: what the sums above were left without.

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "architectures/recurrent/additive_attention/op.h"
 #include "architectures/recurrent/additive_attention/scores-inl.h"
@@ -34,7 +35,7 @@ struct Source {
   const T* values;        // [S, M]
   int64_t size, width;    // H, M
 
-  bool bounded() const { return exponentials != nullptr && visible->bounded; }
+  Magnitude magnitude() const { return exponentials != nullptr ? visible->magnitude : Magnitude::kLarge; }
 };
 
 // Σ_h v_h, in an order of its own for every size.
@@ -46,18 +47,36 @@ T total(const T* v, int64_t size) {
   return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
+// body(the form as a constant)
+template <class Body>
+HWY_INLINE void with_form(Form form, const Body& body) {
+  switch (form) {
+    case Form::kProduct:
+      return body(std::integral_constant<Form, Form::kProduct>());
+    case Form::kSmallSum:
+      return body(std::integral_constant<Form, Form::kSmallSum>());
+    case Form::kSum:
+      return body(std::integral_constant<Form, Form::kSum>());
+  }
+}
+
 // Up to kAdditiveQueries queries [rows, H], one below the other, and a block of keys, as the tiles want them.
 template <class T>
 struct Block {
-  explicit Block(int64_t size) : exponentials_(hwy::AllocateAligned<T>(static_cast<size_t>(kAdditiveQueries * size))) {}
+  explicit Block(int64_t size)
+      : grad_v(static_cast<size_t>(size)),
+        exponentials_(hwy::AllocateAligned<T>(static_cast<size_t>(kAdditiveQueries * size))) {}
 
   void take_queries(const T* queries, int64_t count, const Source<T>& source) {
     rows = count;
-    form = source.bounded() ? Form::kProduct : Form::kSum;
-    for (int64_t i = 0; i < rows && form == Form::kProduct; ++i) {
-      if (!exponentials(queries + i * source.size, source.size, exponentials_.get() + i * source.size))
-        form = Form::kSum;
+    Magnitude magnitude = source.magnitude();
+    for (int64_t i = 0; i < rows && magnitude != Magnitude::kLarge; ++i) {
+      const int64_t at = i * source.size;
+      magnitude = std::min(magnitude, exponentials(queries + at, source.size, exponentials_.get() + at));
     }
+    form = magnitude == Magnitude::kSmall      ? Form::kSmallSum
+           : magnitude == Magnitude::kModerate ? Form::kProduct
+                                               : Form::kSum;
     const T* from = form == Form::kProduct ? exponentials_.get() : queries;
     for (int64_t i = 0; i < rows; ++i) q[i] = from + i * source.size;
   }
@@ -72,11 +91,8 @@ struct Block {
     }
   }
   void score(const Source<T>& source, T total_v) {
-    if (form == Form::kProduct) {
-      scores<Form::kProduct>(q, rows, k, keys, source.v, source.size, total_v, weights);
-    } else {
-      scores<Form::kSum>(q, rows, k, keys, source.v, source.size, total_v, weights);
-    }
+    with_form(form,
+              [&](auto f) { scores<decltype(f)::value>(q, rows, k, keys, source.v, source.size, total_v, weights); });
   }
 
   Form form = Form::kSum;
@@ -85,6 +101,7 @@ struct Block {
   const T *k[kAdditiveKeys], *values[kAdditiveKeys];
   int64_t columns[kAdditiveKeys];
   HWY_ALIGN T weights[kAdditiveQueries * kAdditiveKeys];
+  std::vector<T> grad_v;  // [H]: backward's sums over the block
 
  private:
   hwy::AlignedFreeUniquePtr<T[]> exponentials_;

@@ -57,7 +57,6 @@ void backward(const AdditiveAttentionBackward<T>& p, int64_t begin, int64_t end)
   Block<T> w(p.size);
   const T total_v = total(p.v, p.size);
   const int64_t parts = additive_attention_parts(p.keys), size = p.size, width = p.width;
-  const auto block_v = hwy::AllocateAligned<T>(static_cast<size_t>(size));
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = p.first_row + item / parts, part = item % parts;
     const Source<T> source = source_of(p, b);
@@ -65,33 +64,28 @@ void backward(const AdditiveAttentionBackward<T>& p, int64_t begin, int64_t end)
     const int64_t share = (count + parts * kAdditiveKeys - 1) / (parts * kAdditiveKeys) * kAdditiveKeys;
     const int64_t first = std::min(count, part * share), last = std::min(count, first + share);
     T *grad_k = p.grad_k + b * p.keys * size, *grad_v = p.partial_v + (b * parts + part) * size;
-    T grad_scores = 0;
     std::fill_n(p.partial_q + item * p.queries * size, p.queries * size, T(0));
     std::fill_n(grad_v, size, T(0));
     for (int64_t i = 0; i < p.queries && first < last; i += kAdditiveQueries) {
       const int64_t query = b * p.queries + i;
       w.take_queries(p.q + query * size, std::min(kAdditiveQueries, p.queries - i), source);
-      // Sums of sums: one run over all pairs would lose digits of ∂v.
-      std::fill_n(block_v.get(), size, T(0));
       attend_backward(source, w, total_v, first, last,
                       {p.context + query * width, p.grad_context + query * width, p.lse + query, p.grad_lse + query,
                        p.partial_q + (item * p.queries + i) * size},
-                      {grad_k, p.grad_values + b * p.keys * width, &grad_scores, block_v.get()});
-      for (int64_t h = 0; h < size; ++h) grad_v[h] += block_v[h];
+                      {grad_k, p.grad_values + b * p.keys * width, grad_v});
     }
     for (int64_t j = first; j < last; ++j) scale_by_v(p.v, size, grad_k + source.visible->column(j) * size);
-    for (int64_t h = 0; h < size; ++h) grad_v[h] = grad_scores - T(2) * grad_v[h];
   }
 }
 
 template <class T>
-void exponentials_of_rows(const T* x, int64_t size, int64_t begin, int64_t end, T* y, uint8_t* bounded) {
-  for (int64_t row = begin; row < end; ++row) bounded[row] = exponentials(x + row * size, size, y + row * size) ? 1 : 0;
+void exponentials_of_rows(const T* x, int64_t size, int64_t begin, int64_t end, T* y, Magnitude* magnitudes) {
+  for (int64_t row = begin; row < end; ++row) magnitudes[row] = exponentials(x + row * size, size, y + row * size);
 }
 
 #define HIPPODROME_ADDITIVE_KERNELS(T, Name)                                                                       \
-  void Exponentials##Name(const T* x, int64_t size, int64_t begin, int64_t end, T* y, uint8_t* bounded) {          \
-    exponentials_of_rows(x, size, begin, end, y, bounded);                                                         \
+  void Exponentials##Name(const T* x, int64_t size, int64_t begin, int64_t end, T* y, Magnitude* magnitudes) {     \
+    exponentials_of_rows(x, size, begin, end, y, magnitudes);                                                      \
   }                                                                                                                \
   void Forward##Name(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end) { forward(p, begin, end); } \
   void Weights##Name(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end) { weights(p, begin, end); } \
@@ -116,26 +110,27 @@ HIPPODROME_ADDITIVE_EXPORTS(Double)
 #undef HIPPODROME_ADDITIVE_EXPORTS
 }  // namespace additive_attention_kernel
 
-#define HIPPODROME_ADDITIVE_ENTRIES(T, Name)                                                                           \
-  template <>                                                                                                          \
-  void additive_attention_exponentials(const T* x, int64_t size, int64_t begin, int64_t end, T* y, uint8_t* bounded) { \
-    using namespace additive_attention_kernel;                                                                         \
-    HWY_DYNAMIC_DISPATCH(Exponentials##Name)(x, size, begin, end, y, bounded);                                         \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  void additive_attention_forward(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end) {                  \
-    using namespace additive_attention_kernel;                                                                         \
-    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                                                                \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  void additive_attention_weights(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end) {                  \
-    using namespace additive_attention_kernel;                                                                         \
-    HWY_DYNAMIC_DISPATCH(Weights##Name)(p, begin, end);                                                                \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  void additive_attention_backward(const AdditiveAttentionBackward<T>& p, int64_t begin, int64_t end) {                \
-    using namespace additive_attention_kernel;                                                                         \
-    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                                                               \
+#define HIPPODROME_ADDITIVE_ENTRIES(T, Name)                                                            \
+  template <>                                                                                           \
+  void additive_attention_exponentials(const T* x, int64_t size, int64_t begin, int64_t end, T* y,      \
+                                       Magnitude* magnitudes) {                                         \
+    using namespace additive_attention_kernel;                                                          \
+    HWY_DYNAMIC_DISPATCH(Exponentials##Name)(x, size, begin, end, y, magnitudes);                       \
+  }                                                                                                     \
+  template <>                                                                                           \
+  void additive_attention_forward(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end) {   \
+    using namespace additive_attention_kernel;                                                          \
+    HWY_DYNAMIC_DISPATCH(Forward##Name)(p, begin, end);                                                 \
+  }                                                                                                     \
+  template <>                                                                                           \
+  void additive_attention_weights(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end) {   \
+    using namespace additive_attention_kernel;                                                          \
+    HWY_DYNAMIC_DISPATCH(Weights##Name)(p, begin, end);                                                 \
+  }                                                                                                     \
+  template <>                                                                                           \
+  void additive_attention_backward(const AdditiveAttentionBackward<T>& p, int64_t begin, int64_t end) { \
+    using namespace additive_attention_kernel;                                                          \
+    HWY_DYNAMIC_DISPATCH(Backward##Name)(p, begin, end);                                                \
   }
 HIPPODROME_ADDITIVE_ENTRIES(float, Float)
 HIPPODROME_ADDITIVE_ENTRIES(double, Double)

@@ -4,7 +4,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
 #include <algorithm>
@@ -28,22 +27,23 @@ inline std::vector<VisibleKeys> visible_keys(const std::optional<at::Tensor>& po
   return visible;
 }
 
-// e^{2k} of contiguous keys [rows, S, H]; notes in `visible` which rows are bounded.
+// e^{2k} of contiguous keys [rows, S, H]; notes in `visible` the magnitude of each row.
 template <class T>
 at::Tensor key_exponentials(const at::Tensor& keys, std::vector<VisibleKeys>& visible) {
   const int64_t count = keys.size(1), size = keys.size(2), all = keys.size(0) * count;
-  at::Tensor exponentials = at::empty_like(keys), bounded = at::empty({all}, keys.options().dtype(at::kByte));
+  at::Tensor exponentials = at::empty_like(keys);
+  std::vector<Magnitude> magnitudes(static_cast<size_t>(all));
   const T* from = keys.const_data_ptr<T>();
   T* to = exponentials.mutable_data_ptr<T>();
-  uint8_t* key_bounded = bounded.mutable_data_ptr<uint8_t>();
   at::parallel_for(0, all, std::max<int64_t>(1, 50'000 / std::max<int64_t>(1, size)), [&](int64_t begin, int64_t end) {
-    additive_attention_exponentials(from, size, begin, end, to, key_bounded);
+    additive_attention_exponentials(from, size, begin, end, to, magnitudes.data());
   });
   for (size_t b = 0; b < visible.size(); ++b) {
     VisibleKeys& row = visible[b];
-    row.bounded = true;
+    row.magnitude = Magnitude::kSmall;
     for (int64_t j = 0; j < row.count(); ++j) {
-      row.bounded = row.bounded && key_bounded[static_cast<int64_t>(b) * count + row.column(j)] != 0;
+      row.magnitude =
+          std::min(row.magnitude, magnitudes[b * static_cast<size_t>(count) + static_cast<size_t>(row.column(j))]);
     }
   }
   return exponentials;

@@ -10,7 +10,8 @@
 //   ∂q_ih = v_h Σ_j ∂e_ij (1 - t²),   ∂k_jh = v_h Σ_i ∂e_ij (1 - t²)
 //
 // The kernels never hold t for more pairs than are in registers. They use tanh(q + k) = 1 - 2r, r = 1 / (1 + e^{2q}
-// e^{2k}): with both exponentials at hand a pair costs one multiply-add and one reciprocal. All arrays are contiguous.
+// e^{2k}): with both exponentials at hand a pair costs one multiply-add and one reciprocal; very small and very large
+// numbers take other forms. All arrays are contiguous.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +25,10 @@ inline constexpr int64_t kAdditiveQueries = 16;
 inline constexpr int64_t kAdditiveKeys = 32;
 // Most pieces that backward cuts a row's keys into.
 inline constexpr int64_t kAdditiveParts = 8;
+
+// How large the numbers of a row are: all so small that tanh needs care about its digits, all such that exponentials of
+// two rows can be multiplied, or larger (or no numbers).
+enum class Magnitude : uint8_t { kLarge, kModerate, kSmall };
 
 // The keys of one row that are not padding, numbered from 0.
 class VisibleKeys {
@@ -40,7 +45,7 @@ class VisibleKeys {
   // Where the key stands in the row, padding counted.
   int64_t column(int64_t key) const { return all_ ? key : columns_[static_cast<size_t>(key)]; }
 
-  bool bounded = false;  // none is larger than additive_attention_exponentials takes
+  Magnitude magnitude = Magnitude::kLarge;  // of the largest of them
 
  private:
   int64_t count_;
@@ -92,10 +97,10 @@ inline int64_t additive_attention_parts(int64_t keys) {
   return parts < 1 ? 1 : parts > kAdditiveParts ? kAdditiveParts : parts;
 }
 
-// y = e^{2x} for the rows [begin, end) of x [rows, size], and for each whether all of it is small enough (|x| ≤ 20 in
-// float32, 170 in float64) that two such rows can be multiplied.
+// y = e^{2x} for the rows [begin, end) of x [rows, size], and the magnitude of each: |x| ≤ 0.25 is small (float32
+// alone), |x| ≤ 20 in float32 and 170 in float64 moderate.
 template <class T>
-void additive_attention_exponentials(const T* x, int64_t size, int64_t begin, int64_t end, T* y, uint8_t* bounded);
+void additive_attention_exponentials(const T* x, int64_t size, int64_t begin, int64_t end, T* y, Magnitude* magnitudes);
 // Forward over items [begin, end) of B · blocks.
 template <class T>
 void additive_attention_forward(const AdditiveAttentionForward<T>& p, int64_t begin, int64_t end);

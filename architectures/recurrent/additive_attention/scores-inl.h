@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "architectures/recurrent/additive_attention/op.h"
 #include "core/tensor/vector_lanes-inl.h"
 #include "core/tensor/vector_math-inl.h"
 #include "hwy/highway.h"
@@ -18,11 +19,13 @@ HWY_BEFORE_NAMESPACE();
 namespace hippodrome::additive_attention_kernel::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using hippodrome::HWY_NAMESPACE::FirstLanes;
-using hippodrome::HWY_NAMESPACE::vector_sigmoid;
+using hippodrome::HWY_NAMESPACE::vector_tanh;
 using hippodrome::HWY_NAMESPACE::WholeLanes;
 
-// What the rows of queries and keys hold: e^{2q} and e^{2k}, or q and k themselves.
-enum class Form { kProduct, kSum };
+// How a tanh is computed: from rows that hold e^{2q} and e^{2k}, as 1 - 2r; or from the rows themselves, by a
+// polynomial for small sums (1 - 2r would keep no more than 1e-7 of a tanh of any size) or, for large ones, by the
+// function itself.
+enum class Form { kProduct, kSmallSum, kSum };
 
 // Rows and keys that share a pass over their features. Sums of scores fill half of the registers, since a tanh takes
 // the others; those of dot products nearly all of 16.
@@ -33,6 +36,9 @@ inline constexpr size_t kDotKeys = (HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM) ? 4 
 // |x| of e^{2x} whose products of two stay within normal numbers.
 template <class T>
 inline constexpr T kLargest = std::is_same_v<T, float> ? T(20) : T(170);
+// |x| whose sums of two are small. float64 has digits to spare.
+template <class T>
+inline constexpr T kSmallest = std::is_same_v<T, float> ? T(0.25) : T(0);
 
 // 1 / x for x ≥ 1, to the format's precision: an estimate of 12 bits or more and a step of Newton where there is one.
 template <class D, class V>
@@ -46,27 +52,52 @@ HWY_INLINE V reciprocal(D d, V x) {
   return hn::Div(hn::Set(d, 1), x);
 }
 
-// r of tanh(q + k) = 1 - 2r.
-template <Form kForm, class D, class V>
-HWY_INLINE V complement(D d, V q, V k) {
-  if constexpr (kForm == Form::kProduct) return reciprocal(d, hn::MulAdd(q, k, hn::Set(d, 1)));
-  return vector_sigmoid(d, hn::Mul(hn::Set(d, hn::TFromD<D>(-2)), hn::Add(q, k)));
+// tanh(s) for |s| ≤ 0.5: s (1 + w P(w)), w = s², P interpolated at Chebyshev nodes. Relative error at most 6e-8.
+template <class D, class V>
+HWY_INLINE V small_tanh(D d, V s) {
+  using T = hn::TFromD<D>;
+  const V w = hn::Mul(s, s);
+  V p = hn::MulAdd(hn::Set(d, T(0.01798738859803959)), w, hn::Set(d, T(-0.05338668481638396)));
+  p = hn::MulAdd(p, w, hn::Set(d, T(0.13330473273673057)));
+  p = hn::MulAdd(p, w, hn::Set(d, T(-0.3333331105076124)));
+  return hn::MulAdd(hn::Mul(s, w), p, s);
 }
 
-// y = e^{2x}; whether every |x| is within kLargest. Outside of it, and of NaN, y means nothing.
+// u of tanh(q + k) = kOffset + kFactor u.
+template <Form kForm, class D, class V>
+HWY_INLINE V squash(D d, V q, V k) {
+  if constexpr (kForm == Form::kProduct) return reciprocal(d, hn::MulAdd(q, k, hn::Set(d, 1)));
+  if constexpr (kForm == Form::kSmallSum) return small_tanh(d, hn::Add(q, k));
+  return vector_tanh(d, hn::Add(q, k));
+}
+template <Form kForm, class T>
+inline constexpr T kOffset = kForm == Form::kProduct ? T(1) : T(0);
+template <Form kForm, class T>
+inline constexpr T kFactor = kForm == Form::kProduct ? T(-2) : T(1);
+
+// (1 - tanh²) / 4
+template <Form kForm, class D, class V>
+HWY_INLINE V slope(D d, V u) {
+  if constexpr (kForm == Form::kProduct) return hn::NegMulAdd(u, u, u);
+  const V quarter = hn::Set(d, hn::TFromD<D>(0.25));
+  return hn::NegMulAdd(hn::Mul(quarter, u), u, quarter);
+}
+
+// y = e^{2x} and how large x is. Where that is kLarge, and of NaN, y means nothing.
 template <class T>
-HWY_INLINE bool exponentials(const T* HWY_RESTRICT x, int64_t size, T* HWY_RESTRICT y) {
+HWY_INLINE Magnitude exponentials(const T* HWY_RESTRICT x, int64_t size, T* HWY_RESTRICT y) {
   const hn::ScalableTag<T> d;
-  bool bounded = true;
+  bool small = true, moderate = true;
   hippodrome::HWY_NAMESPACE::for_each_vector<T>(0, size, [&](int64_t h, auto lanes) {
-    const auto v = lanes.load(x + h);
-    bounded &= hn::AllTrue(d, hn::Le(hn::Abs(v), hn::Set(d, kLargest<T>)));
+    const auto v = lanes.load(x + h), absolute = hn::Abs(v);
+    small &= hn::AllTrue(d, hn::Le(absolute, hn::Set(d, kSmallest<T>)));
+    moderate &= hn::AllTrue(d, hn::Le(absolute, hn::Set(d, kLargest<T>)));
     lanes.store(hippodrome::HWY_NAMESPACE::vector_math::exp_in_range(d, hn::Add(v, v)), y + h);
   });
-  return bounded;
+  return small ? Magnitude::kSmall : moderate ? Magnitude::kModerate : Magnitude::kLarge;
 }
 
-// Σ_h v_h r of one vector, added to sums.
+// Σ_h v_h u of one vector, added to sums.
 template <Form kForm, size_t kRows, size_t kKeys, class Lanes, class T, class V>
 HWY_INLINE void add_scores(Lanes lanes, const T* const* q, const T* const* k, const T* v, int64_t h,
                            V (&sum)[kRows][kKeys]) {
@@ -79,7 +110,7 @@ HWY_INLINE void add_scores(Lanes lanes, const T* const* q, const T* const* k, co
   for (size_t i = 0; i < kRows; ++i) {
     const V query = lanes.load(q[i] + h);
 #pragma GCC unroll 4
-    for (size_t j = 0; j < kKeys; ++j) sum[i][j] = hn::MulAdd(scale, complement<kForm>(d, query, key[j]), sum[i][j]);
+    for (size_t j = 0; j < kKeys; ++j) sum[i][j] = hn::MulAdd(scale, squash<kForm>(d, query, key[j]), sum[i][j]);
   }
 }
 
@@ -118,13 +149,15 @@ HWY_INLINE void sum_features(int64_t size, const Add& add, const Out& out) {
   }
 }
 
-// out[i kAdditiveKeys + j] = total - 2 Σ_h v_h r_ijh, the score where total = Σ_h v_h.
+// out[i kAdditiveKeys + j] = Σ_h v_h tanh(q_ih + k_jh), total being Σ_h v_h.
 template <Form kForm, size_t kRows, size_t kKeys, class T>
 HWY_NOINLINE void score_tile(const T* const* q, const T* const* k, const T* v, int64_t size, T total,
                              T* HWY_RESTRICT out) {
   sum_features<kRows, kKeys, T>(
       size, [&](auto lanes, int64_t h, auto& sum) { add_scores<kForm, kRows, kKeys>(lanes, q, k, v, h, sum); },
-      [&](size_t i, size_t j, T sum) { out[i * kAdditiveKeys + j] = total - T(2) * sum; });
+      [&](size_t i, size_t j, T sum) {
+        out[i * kAdditiveKeys + j] = kOffset<kForm, T> * total + kFactor<kForm, T> * sum;
+      });
 }
 
 // out[i kAdditiveKeys + j] = Σ_h q_ih k_jh

@@ -47,6 +47,7 @@ struct Arguments {
 
   bool lstm() const { return cell == "lstm"; }
   int64_t count() const { return lstm() ? 4 : 3; }
+  bool narrow() const { return gates.scalar_type() != compute_dtype(gates); }
 
   void check() const {
     TORCH_CHECK(cell == "gru" || cell == "lstm", "attentive_scan: cell must be gru or lstm, not ", cell);
@@ -99,12 +100,12 @@ struct Arguments {
     };
     std::vector<Tensor> kept;
     if (save) {
-      kept = {at::empty_symint({batch, length, width}, wide),
-              at::empty_symint(gates.sym_sizes(), wide),
+      kept = {at::empty_symint(gates.sym_sizes(), wide),
               at::empty_symint({batch, length, hidden}, wide),
               lstm() ? at::empty_symint({batch, length, hidden}, wide) : at::empty({0}, wide),
               at::empty_symint({batch, length, weight_q.sym_size(0)}, wide),
-              at::empty_symint({batch, length}, wide)};
+              at::empty_symint({batch, length}, wide),
+              narrow() ? at::empty_symint({batch, length, width}, wide) : at::empty({0}, wide)};
     }
     return {at::empty_symint({batch, length, hidden}, gates.options()),
             at::empty_symint({batch, length, width}, gates.options()), state(true), state(lstm()), kept};
@@ -177,21 +178,21 @@ Saved run_forward(const Arguments& given_arguments, bool save, bool reference) {
                                   data_or_null<T>(in.c0),
                                   data_or_null<int64_t>(in.positions),
                                   s.mutable_data_ptr<T>(),
-                                  (save ? kept[0] : contexts).mutable_data_ptr<T>(),
+                                  contexts.mutable_data_ptr<T>(),
                                   final_s.mutable_data_ptr<T>(),
                                   elements_or_null<T>(final_c),
+                                  save ? kept[0].mutable_data_ptr<T>() : nullptr,
                                   save ? kept[1].mutable_data_ptr<T>() : nullptr,
-                                  save ? kept[2].mutable_data_ptr<T>() : nullptr,
-                                  save ? elements_or_null<T>(kept[3]) : nullptr,
-                                  save ? kept[4].mutable_data_ptr<T>() : nullptr,
-                                  save ? kept[5].mutable_data_ptr<T>() : nullptr};
+                                  save ? elements_or_null<T>(kept[2]) : nullptr,
+                                  save ? kept[3].mutable_data_ptr<T>() : nullptr,
+                                  save ? kept[4].mutable_data_ptr<T>() : nullptr};
   if (reference) {
     run_counted(p, [](const auto& params) { attentive_scan_forward_reference(params); });
   } else {
     at::parallel_for(0, shape.batch, grain(shape, 1),
                      [&](int64_t begin, int64_t end) { attentive_scan_forward(p, begin, end); });
   }
-  if (save) contexts.copy_(kept[0]);
+  if (save && given_arguments.narrow()) kept[5] = contexts;
   const auto dtype = given_arguments.gates.scalar_type();
   return {s.to(dtype), contexts.to(dtype), final_s, final_c, kept};
 }
@@ -219,11 +220,12 @@ Saved forward_meta(HIPPODROME_ATTENTIVE_PARAMETERS, bool save, bool) {
 }
 
 template <class T>
-Gradients run_backward(const std::vector<Tensor>& grads, const Arguments& given_arguments,
+Gradients run_backward(const std::vector<Tensor>& grads, const Arguments& given_arguments, const Tensor& contexts_in,
                        const std::vector<Tensor>& kept, bool reference) {
   const Arguments in = given_arguments.readable();
   const AttentiveScanShape a = in.shape();
   const auto dtype = compute_dtype(in.gates);
+  const Tensor contexts = contexts_in.contiguous();
   std::vector<Tensor> grad;
   for (const Tensor& t : grads) grad.push_back(t.to(dtype).contiguous());
   std::vector<VisibleKeys> rows = visible_keys(in.source_positions, a.sources, a.keys);
@@ -262,12 +264,12 @@ Gradients run_backward(const std::vector<Tensor>& grads, const Arguments& given_
                                    data_or_null<T>(in.s0),
                                    data_or_null<T>(in.c0),
                                    data_or_null<int64_t>(in.positions),
+                                   contexts.const_data_ptr<T>(),
                                    kept[0].const_data_ptr<T>(),
                                    kept[1].const_data_ptr<T>(),
-                                   kept[2].const_data_ptr<T>(),
-                                   elements_or_null<T>(kept[3]),
+                                   elements_or_null<T>(kept[2]),
+                                   kept[3].const_data_ptr<T>(),
                                    kept[4].const_data_ptr<T>(),
-                                   kept[5].const_data_ptr<T>(),
                                    grad[0].const_data_ptr<T>(),
                                    grad[1].const_data_ptr<T>(),
                                    grad[2].const_data_ptr<T>(),
@@ -294,21 +296,22 @@ Gradients run_backward(const std::vector<Tensor>& grads, const Arguments& given_
     Tensor to_recurrent = grad_hh.slice(0, 0, recurrent), to_candidate = grad_hh.slice(0, recurrent, G);
     at::mm_out(to_recurrent, flat.slice(1, 0, recurrent).t(), previous_s);
     if (!a.lstm) at::mm_out(to_candidate, flat.slice(1, recurrent, G).t(), reset_s);
-    at::mm_out(grad_c, flat.t(), kept[0].view({tokens, a.width}));
+    at::mm_out(grad_c, flat.t(), contexts.view({tokens, a.width}));
     at::mm_out(grad_q, grad_queries.t(), previous_s);
     grad_v = partial_v.sum(0);
   }
   return {grad_gates, grad_hh, grad_c, grad_q, grad_keys, grad_v, grad_values, grad_s0, grad_c0};
 }
 
-Gradients backward_cpu(at::TensorList grads, HIPPODROME_ATTENTIVE_PARAMETERS, at::TensorList kept, bool reference) {
+Gradients backward_cpu(at::TensorList grads, HIPPODROME_ATTENTIVE_PARAMETERS, const Tensor& contexts,
+                       at::TensorList kept, bool reference) {
   const Arguments in{std::string(cell), gates,    weight_hh, weight_c, weight_q, keys, v, values, s0, c0,
                      source_positions,  positions};
-  return compute_dtype(gates) == at::kDouble ? run_backward<double>(grads.vec(), in, kept.vec(), reference)
-                                             : run_backward<float>(grads.vec(), in, kept.vec(), reference);
+  return compute_dtype(gates) == at::kDouble ? run_backward<double>(grads.vec(), in, contexts, kept.vec(), reference)
+                                             : run_backward<float>(grads.vec(), in, contexts, kept.vec(), reference);
 }
 
-Gradients backward_meta(at::TensorList, HIPPODROME_ATTENTIVE_PARAMETERS, at::TensorList, bool) {
+Gradients backward_meta(at::TensorList, HIPPODROME_ATTENTIVE_PARAMETERS, const Tensor&, at::TensorList, bool) {
   (void)s0, (void)c0, (void)source_positions, (void)positions;
   const auto wide = gates.options().dtype(compute_dtype(gates));
   const auto state = [&] { return at::empty_symint({gates.sym_size(0), weight_hh.sym_size(1)}, wide); };
@@ -340,7 +343,8 @@ class AttentiveScan : public torch::autograd::Function<AttentiveScan> {
     auto [s, contexts, final_s, final_c, kept] = call_forward(HIPPODROME_ATTENTIVE_ARGUMENTS, true, reference);
     std::vector<Tensor> saved{gates, weight_hh, weight_c, weight_q, keys, v, values};
     for (const OptionalTensor* t : {&s0, &c0, &source_positions, &positions}) saved.push_back(t->value_or(Tensor()));
-    saved.insert(saved.end(), kept.begin(), kept.end());
+    saved.push_back(contexts.scalar_type() == kept[5].scalar_type() ? contexts : kept[5]);
+    saved.insert(saved.end(), kept.begin(), kept.end() - 1);
     context->save_for_backward(saved);
     context->saved_data["cell"] = cell;
     context->saved_data["reference"] = reference;
@@ -354,10 +358,11 @@ class AttentiveScan : public torch::autograd::Function<AttentiveScan> {
                                .typed<decltype(backward_cpu)>();
     const auto saved = context->get_saved_variables();
     const auto optional = [&](size_t i) { return saved[i].defined() ? OptionalTensor(saved[i]) : std::nullopt; };
-    const std::vector<Tensor> kept(saved.begin() + 11, saved.end());
-    const std::vector<Tensor> result = op.call(
-        grads, context->saved_data["cell"].toStringView(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[5],
-        saved[6], optional(7), optional(8), optional(9), optional(10), kept, context->saved_data["reference"].toBool());
+    const std::vector<Tensor> kept(saved.begin() + 12, saved.end());
+    const std::vector<Tensor> result =
+        op.call(grads, context->saved_data["cell"].toStringView(), saved[0], saved[1], saved[2], saved[3], saved[4],
+                saved[5], saved[6], optional(7), optional(8), optional(9), optional(10), saved[11], kept,
+                context->saved_data["reference"].toBool());
     torch::autograd::variable_list gradients{Tensor()};
     for (size_t i = 0; i < result.size(); ++i) {
       gradients.push_back(saved[i].defined() ? result[i].to(saved[i].scalar_type()) : Tensor());
@@ -398,12 +403,13 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
   m.def("attentive_scan_reference(" HIPPODROME_ATTENTIVE_SCHEMA
         ", Tensor? s0=None, Tensor? c0=None, Tensor? source_positions=None, Tensor? positions=None)"
         " -> (Tensor s, Tensor contexts, Tensor final_s, Tensor final_c)");
-  // kept: contexts, activated, states, cells, queries and lse, which backward needs; empty without `save`.
+  // kept: activated, states, cells, queries, lse and contexts that were rounded, for backward; empty without `save`.
   m.def("_attentive_scan_forward(" HIPPODROME_ATTENTIVE_SCHEMA
         ", Tensor? s0, Tensor? c0, Tensor? source_positions, Tensor? positions, bool save, bool reference)"
         " -> (Tensor s, Tensor contexts, Tensor final_s, Tensor final_c, Tensor[] kept)");
   m.def("_attentive_scan_backward(Tensor[] grads, " HIPPODROME_ATTENTIVE_SCHEMA
-        ", Tensor? s0, Tensor? c0, Tensor? source_positions, Tensor? positions, Tensor[] kept, bool reference)"
+        ", Tensor? s0, Tensor? c0, Tensor? source_positions, Tensor? positions, Tensor contexts, Tensor[] kept,"
+        " bool reference)"
         " -> Tensor[]");
 }
 #undef HIPPODROME_ATTENTIVE_SCHEMA

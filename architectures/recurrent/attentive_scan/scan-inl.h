@@ -161,8 +161,7 @@ void backward(const AttentiveScanBackward<T>& p, int64_t begin, int64_t end) {
       block.take_queries(p.queries + token * A, 1, source);
       additive::attend_backward(source, block, total_v, 0, source.visible->count(),
                                 {p.contexts + token * M, contexts[i], p.lse + token, &no_grad, grad_q},
-                                {p.grad_keys + at * a.keys * A, p.grad_values + at * a.keys * M,
-                                 &scores[static_cast<size_t>(at - begin)], p.partial_v + at * A});
+                                {p.grad_keys + at * a.keys * A, p.grad_values + at * a.keys * M, p.partial_v + at * A});
       additive::scale_by_v(p.v, A, grad_q);
     }
     add_products(p.of_query, n, A, grad_queries, kept, rows);
@@ -181,9 +180,6 @@ void backward(const AttentiveScanBackward<T>& p, int64_t begin, int64_t end) {
     const VisibleKeys& visible = p.rows[at];
     for (int64_t j = 0; j < visible.count(); ++j) {
       additive::scale_by_v(p.v, A, p.grad_keys + (at * a.keys + visible.column(j)) * A);
-    }
-    for (int64_t h = 0; h < A; ++h) {
-      p.partial_v[at * A + h] = scores[static_cast<size_t>(at - begin)] - T(2) * p.partial_v[at * A + h];
     }
   }
 }

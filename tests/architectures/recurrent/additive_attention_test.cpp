@@ -7,7 +7,7 @@
 #include <limits>
 #include <tuple>
 
-#include "architectures/recurrent/additive_attention/reference.h"
+#include "core/tensor/flop_meter.h"
 #include "core/tensor/memory_meter.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
@@ -121,15 +121,15 @@ TEST(AdditiveAttention, PaddingIsNotReadAndARowOfItGivesZero) {
   }
 }
 
-// e^{2q} e^{2k} would overflow, or lose what q + k keeps where they cancel.
+// e^{2q} e^{2k} would overflow, lose what q + k keeps where they cancel, and the digits of a small tanh.
 TEST(AdditiveAttention, TakesSumsOfAnySize) {
-  for (const double scale : {10.0, 19.0, 30.0, 100.0, 1000.0}) {
+  for (const double scale : {0.001, 0.25, 0.4, 10.0, 19.0, 30.0, 100.0, 1000.0}) {
     for (const auto dtype : {at::kFloat, at::kDouble}) {
       Tensors in = inputs(2, 18, 40, 33, 5);
       in[0] = in[0].clamp(-1, 1).mul(scale);
       in[1] = in[1].clamp(-1, 1).mul(scale);
       // Some pairs cancel but for a little.
-      in[1][0][3] = in[0][0][2].neg().add(0.3);
+      in[1][0][3] = in[0][0][2].neg().add(0.01 * scale);
       in = cast(in, dtype);
       const Tensors cotangents = random_like(op(false)(in));
       const Evaluation fused = evaluate(op(false), in, cotangents);
@@ -249,6 +249,15 @@ TEST(AdditiveAttention, MetaTensorsHaveTheShapesOfTheResult) {
     EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {in[0]})[0].sizes(), in[0].sizes());
     EXPECT_EQ(additive_attention_weights(in[0], in[1], in[2], {}, reference).sizes(), at::IntArrayRef({2, 5, 3}));
   }
+}
+
+TEST(AdditiveAttention, ReferenceCountsItsOperations) {
+  const Tensors in = inputs(2, 3, 4, 5, 6);
+  FlopMeter meter;
+  op(true)(in);
+  // A pair: a sum, a tanh, a product and a sum for each feature, 4 for its weight and 2 for each number of its value. A
+  // query: 3 for the logarithm of its sum.
+  EXPECT_EQ(meter.flops(), 2 * 3 * (4 * (4 * 5 + 4 + 2 * 6) + 3));
 }
 
 TEST(AdditiveAttention, RefusesWhatDoesNotFit) {

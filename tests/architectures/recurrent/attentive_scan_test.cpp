@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "architectures/recurrent/additive_attention/additive_attention.h"
+#include "core/tensor/flop_meter.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome {
@@ -249,8 +250,10 @@ TEST(AttentiveScan, PositionZeroStartsFromZeroWhateverTheState) {
     first[0] = in[0].slice(1, 0, 3);
     second[0] = in[0].slice(1, 3, 5);
     for (size_t i = 7; i < in.size(); ++i) first[i] = second[i] = at::zeros_like(in[i]);
-    const Tensors a = op(plain, false)(first), b = op(plain, false)(second), whole = op(c, false)(in);
-    expect_same_bits(whole, {at::cat({a[0], b[0]}, 1), at::cat({a[1], b[1]}, 1), b[2]}, cell);
+    const Tensors before = op(plain, false)(first), whole = op(c, false)(in);
+    Tensors expected = op(plain, false)(second);
+    for (const size_t i : {0, 1}) expected[i] = at::cat({before[i], expected[i]}, 1);
+    expect_same_bits(whole, expected, cell);
     const Evaluation e = evaluate(op(c, false), in, random_like(whole));
     for (size_t i = 7; i < in.size(); ++i) EXPECT_EQ(rms(e.gradients[i]), 0.0) << "the state before does not count";
   }
@@ -336,6 +339,20 @@ TEST(AttentiveScan, MetaTensorsHaveTheShapesOfTheResult) {
       const Tensors gradients = torch::autograd::grad(out, meta, cotangents);
       for (size_t i = 0; i < meta.size(); ++i) EXPECT_EQ(gradients[i].sizes(), in[i].sizes());
     }
+  }
+}
+
+TEST(AttentiveScan, ReferenceCountsItsOperations) {
+  const int64_t n = 3, features = 5, width = 4, keys = 6;
+  for (const std::string cell : {"gru", "lstm"}) {
+    const Case c{cell, {}, {}};
+    const Tensors in = inputs(c, {2, 4, n, features, width, 2, keys});
+    FlopMeter meter;
+    op(c, true)(in);
+    const int64_t gates = in[1].size(0), attention = keys * (4 * features + 4 + 2 * width) + 3;
+    // A unit: sigmoids of 4 operations, a tanh for the candidate; 5 more for the state of a gru, 5 for that of an lstm.
+    const int64_t unit = cell == "gru" ? 2 * 4 + 1 + 5 : 3 * 4 + 1 + 5;
+    EXPECT_EQ(meter.flops(), 2 * 4 * (2 * n * features + attention + 2 * gates * (n + width) + unit * n)) << cell;
   }
 }
 
