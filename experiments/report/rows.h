@@ -32,6 +32,14 @@
 //   plateaus         [{"name": text, "value": number}]   where a run that found a named shortcut stays, metric's unit
 //   floor            {"name": text, "value": number} | null   a simple method on the same data, metric's unit
 //   by_length        [{"length": tokens, "value": number, "trained": bool}]   the metric by length; or []
+//                    Tasks of (source, target) pairs (reverse, copy, sort, translate): length is that of the source in
+//                    symbols, where lengths are grouped the longest of the group; value is teacher-forced. Beside it:
+//                    "pairs": int, number tested, and what the model says by itself, by greedy search, against the
+//                    target: "exact_match", percent of pairs right to the end; "bleu"; "chrf"   all from 0 to 100
+//   attention        [{"source": [label], "target": [label], "weights": [[number]]}]   tasks of pairs, of models that
+//                    attend from target to source; or []. Some sources, the same ones in every model's row; target:
+//                    what the model says of it. weights: one list a target label, of one number from 0 to 1 a source
+//                    label; one list more where the target was cut off, of the symbol that would have followed
 //   curve            [{"step": int, "tokens": int, "seconds": number, "loss": number,
 //                     "auxiliary_loss": number, "metric": number | null}]
 //                    loss: training cross-entropy in nats per predicted token (the report shows bits only);

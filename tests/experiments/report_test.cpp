@@ -26,9 +26,7 @@ std::string read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-void write(const fs::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
+void write(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 
 int count(const std::string& text, const std::string& part) {
   int found = 0;
@@ -74,19 +72,54 @@ class ReportTest : public testing::Test {
 };
 
 TEST_F(ReportTest, PageHoldsEveryRowUnchanged) {
-  const std::string text = read(tests_folder() / "testdata/report_rows.jsonl");
-  write_rows(text);
-  ASSERT_TRUE(write_report(run(), assets_).ok());
-  const json rows = embedded(page(), "rows");
-  ASSERT_EQ(static_cast<int>(rows.size()), count(text, "\n"));
-  std::istringstream lines(text);
-  std::string line;
-  for (const json& row : rows) {
-    std::getline(lines, line);
-    EXPECT_EQ(row, json::parse(line));
+  for (const char* file : {"report_rows.jsonl", "report_pair_rows.jsonl"}) {
+    SCOPED_TRACE(file);
+    const std::string text = read(tests_folder() / "testdata" / file);
+    write_rows(text);
+    ASSERT_TRUE(write_report(run(), assets_).ok());
+    const json rows = embedded(page(), "rows");
+    ASSERT_EQ(static_cast<int>(rows.size()), count(text, "\n"));
+    std::istringstream lines(text);
+    std::string line;
+    for (const json& row : rows) {
+      std::getline(lines, line);
+      EXPECT_EQ(row, json::parse(line));
+    }
+    EXPECT_TRUE(embedded(page(), "warnings").empty());
+    const std::string name = rows[0]["name"];
+    EXPECT_NE(page().find("<title>" + name + "</title>"), std::string::npos);
   }
-  EXPECT_TRUE(embedded(page(), "warnings").empty());
-  EXPECT_NE(page().find("<title>Two models, briefly</title>"), std::string::npos);
+}
+
+// A script that page.html does not name, or names behind the one that starts the page, would be missed only in a browser.
+TEST_F(ReportTest, PageHoldsEveryScriptOfItsFolderAndStartsWithTheLast) {
+  write_rows(std::string(kTrial) + "\n");
+  ASSERT_TRUE(write_report(run(), assets_).ok());
+  const std::string text = page(), main = read(assets_.page.parent_path() / "main.js");
+  int scripts = 0;
+  for (const auto& entry : fs::directory_iterator(assets_.page.parent_path())) {
+    if (entry.path().extension() != ".js") continue;
+    const std::string script = read(entry.path());
+    EXPECT_EQ(count(text, "<script>" + script + "</script>"), 1) << entry.path();
+    EXPECT_LE(text.find(script), text.find(main)) << entry.path() << " comes behind what starts the page";
+    ++scripts;
+  }
+  EXPECT_GE(scripts, 13);
+}
+
+// Labels of attention are text of a corpus and of what a model says: they may look like markup.
+TEST_F(ReportTest, HostileLabelsOfAttentionCannotLeaveTheirElement) {
+  write_rows(read(tests_folder() / "testdata/report_pair_rows.jsonl"));
+  ASSERT_TRUE(write_report(run(), assets_).ok());
+  const std::string text = page(), open = "id=\"rows\">";
+  const auto begin = text.find(open) + open.size();
+  const std::string block = text.substr(begin, text.find("</script>", begin) - begin);
+  EXPECT_EQ(block.find_first_of("<>&"), std::string::npos);
+  const json sample = json::parse(block)[1]["attention"][1];
+  EXPECT_EQ(sample["source"], json::array({"▁</script>", "<b>&amp;", "\\xC3"}));
+  EXPECT_EQ(sample["target"], json::array({"<!--"}));
+  EXPECT_EQ(sample["weights"].size(), sample["target"].size() + 1) << "the row of a target that was cut off";
+  EXPECT_TRUE(sample["weights"][1][2].is_null());
 }
 
 TEST_F(ReportTest, PageRefersToNothingOutsideItself) {
@@ -159,9 +192,11 @@ TEST_F(ReportTest, RowWithoutNeededFieldsIsNamed) {
   EXPECT_NE(failure().find("rows.jsonl:2: a row must be a JSON object"), std::string::npos);
   write_rows("{\"model\":\"mamba\"}\n");
   EXPECT_NE(failure().find("rows.jsonl:1: a row needs a text field \"kind\""), std::string::npos);
-  write_rows(R"({"kind":"trial","status":"ok","model":7,"task":"parity"})" "\n");
+  write_rows(R"({"kind":"trial","status":"ok","model":7,"task":"parity"})"
+             "\n");
   EXPECT_NE(failure().find("a row of kind \"trial\" needs a text field \"model\""), std::string::npos);
-  write_rows(R"({"kind":"scale","status":"ok","model":"a","phase":"train"})" "\n");
+  write_rows(R"({"kind":"scale","status":"ok","model":"a","phase":"train"})"
+             "\n");
   EXPECT_NE(failure().find("a row of kind \"scale\" needs a number \"length\""), std::string::npos);
 }
 

@@ -46,6 +46,28 @@ function dropdown(label, options, value, change) {
   return element("label", {class: "choice"}, element("span", {class: "label"}, label), select);
 }
 
+// A dropdown between buttons for the option before and after; beyond the last one comes the first.
+function stepper(label, options, value, change) {
+  const list = dropdown(label, options, value, change), select = list.querySelector("select");
+  const step = (by, text, name) => element(
+    "button", {
+      type: "button",
+      "aria-label": name,
+      title: name,
+      onclick: () => {
+        select.selectedIndex = (select.selectedIndex + by + options.length) % options.length;
+        change(options[select.selectedIndex][0]);
+      }
+    },
+    text);
+  const name = label.toLowerCase();
+  return element(
+    "span", {class: "stepper"}, list,
+    element(
+      "span", {class: "choice", role: "group", "aria-label": `${label}: previous and next`},
+      step(-1, "‹", `Previous ${name}`), step(1, "›", `Next ${name}`)));
+}
+
 // Offers `content` to be saved under a file name.
 function save(name, content, type) {
   const url = URL.createObjectURL(new Blob([content], {type}));

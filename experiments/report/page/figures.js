@@ -76,8 +76,9 @@ function axis(theme, title, more = {}) {
 
 const figures = [];
 
-// build({theme, width, paper}) returns {data, layout, height, notes: [sentence]}; `paper` is true when the chart is
-// drawn to be saved, `paperWidth` px wide: then it carries its own legend. Controls call the given function to redraw.
+// build({theme, width, paper}) returns {data, layout, height, notes: [sentence], width}; `paper` is true when the chart
+// is drawn to be saved, `paperWidth` px wide: then it carries its own legend. A chart that needs another width than the
+// given one says so by `width`; a wider one scrolls inside the figure. Controls call the given function to redraw.
 // Returns the element.
 function figure({title, caption, name, controls, build, paperWidth = 640}) {
   const chart = element("div", {class: "chart", role: "img", "aria-label": `${title}. ${caption}`});
@@ -89,14 +90,19 @@ function figure({title, caption, name, controls, build, paperWidth = 640}) {
     if (!width) return;
     drawnWidth = width;
     const theme = currentTheme();
-    const {data, layout, height, notes: sentences = []} = build({theme, width, paper: false});
+    const {data, layout, height, notes: sentences = [], width: whole = width} = build({theme, width, paper: false});
     notes.replaceChildren(sentences.length ? " " + sentences.join(" ") : "");
+    chart.classList.toggle("scrolls", whole > width);
+    if (whole > width)
+      chart.setAttribute("tabindex", "0");  // so that arrow keys scroll it
+    else
+      chart.removeAttribute("tabindex");
     Plotly.react(
-      chart, data, {...baseLayout(theme), ...layout, width, height}, {displayModeBar: false, responsive: false});
+      chart, data, {...baseLayout(theme), ...layout, width: whole, height}, {displayModeBar: false, responsive: false});
   };
 
   const saveAs = async (format) => {
-    const {data, layout, height} = build({theme: "light", width: paperWidth, paper: true});
+    const {data, layout, height, width = paperWidth} = build({theme: "light", width: paperWidth, paper: true});
     const room = data.some((trace) => trace.showlegend) ? 40 : 0;  // for the legend, above
     const whole = {
       ...baseLayout("light"),
@@ -104,7 +110,7 @@ function figure({title, caption, name, controls, build, paperWidth = 640}) {
       paper_bgcolor: "#ffffff",
       plot_bgcolor: "#ffffff",
       showlegend: room > 0,
-      width: paperWidth,
+      width,
       height: height + room
     };
     whole.legend = {
@@ -121,7 +127,7 @@ function figure({title, caption, name, controls, build, paperWidth = 640}) {
     whole.margin = {...baseLayout("light").margin, ...layout.margin};
     whole.margin.t += room;
     const url = await Plotly.toImage(
-      {data, layout: whole}, {format, width: paperWidth, height: height + room, scale: format === "png" ? 3 : 1});
+      {data, layout: whole}, {format, width, height: height + room, scale: format === "png" ? 3 : 1});
     const link = element("a", {href: url, download: `${name}.${format}`});
     document.body.append(link);
     link.click();

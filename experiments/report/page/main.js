@@ -1,9 +1,31 @@
 // Puts the page together, top to bottom.
 "use strict";
 
+const PAIR_TERMS = [
+  ["source and target", "what a model reads, and what it is to say of it: a sentence and its translation, for example"],
+  [
+    "teacher-forced, greedy search",
+    "each target symbol predicted after the true ones before it; or a model left alone, after what it said itself, " +
+      "always taking its likeliest symbol"
+  ],
+  [
+    "exact match, BLEU, chrF",
+    "how well the targets that a model says itself agree with the true ones: the share that is right from beginning " +
+      "to end, and two scores from 0 to 100 that count the runs of words (BLEU) or of characters (chrF) in common"
+  ],
+];
+
 const TERMS = [
-  ["prefill", "reading a given text (the prompt) in one go, before the first new token is produced"],
-  ["decoding", "producing new tokens one at a time; the context length is how many tokens came before"],
+  [
+    "prefill",
+    `reading a given text (the prompt${readsSources ? ", or the source with an encoder–decoder" : ""}) in one go, ` +
+      "before the first new token is produced"
+  ],
+  [
+    "decoding",
+    "producing new tokens one at a time; the context length is how many tokens " +
+      (readsSources ? "there are to look back at: those before, or the source's with an encoder–decoder" : "came before")
+  ],
   [
     "state",
     "what a model keeps of the sequence so far: for attention, keys and values of every token, " +
@@ -30,6 +52,7 @@ const TERMS = [
       "counts as two"
   ],
   ["peak memory", "the most bytes that were allocated at once, counted at the allocator after warm-up"],
+  ...(readsSources ? PAIR_TERMS : []),
 ];
 
 function taskSection(task) {
@@ -40,7 +63,8 @@ function taskSection(task) {
   return element(
     "section", {id: sectionId(task)}, element("h2", {}, `Task: ${taskTitle(task)}`),
     facts.doc ? element("p", {}, facts.doc) : null, legend(facts.models, false),
-    element("div", {class: `figures figures-${charts.length}`}, charts));
+    element("div", {class: `figures figures-${charts.length}`}, charts),
+    facts.attention ? attentionFigure(facts) : null);
 }
 // Tasks are numbered in links, as their names may hold anything.
 const sectionId = (task) => `task-${results.tasks.indexOf(task) + 1}`;

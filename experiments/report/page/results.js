@@ -32,6 +32,11 @@ const results = (() => {
   };
 })();
 
+// Whether an element of by_length tells how well a model said targets by itself, as only tasks of pairs do.
+const saysItself = (p) => [p.exact_match, p.bleu, p.chrf].some(isNumber);
+// Whether the run has tasks of pairs, and so may have models that read a source apart from what they say.
+const readsSources = results.trials.some((t) => t.by_length?.some(saysItself));
+
 const PHASE_TITLES = {
   train: "training",
   prefill: "prefill",
@@ -92,6 +97,9 @@ function taskFacts(task) {
     doc: results.run.tasks?.[task],
     models: results.models.filter((model) => trials.some((t) => t.model === model)),
     byLength: trials.some((t) => finished(t) && t.by_length?.length),
+    // Whether the task is one of (source, target) pairs: its lengths are then those of sources, in symbols.
+    pairs: trials.some((t) => finished(t) && t.by_length?.some(saysItself)),
+    attention: trials.some((t) => finished(t) && t.attention?.length),
     curves: trials.some((t) => t.curve?.length),
   };
 }

@@ -104,8 +104,8 @@ const PHASE_TIMES = {
 };
 const LENGTH_TITLES = {
   train: "sequence length (tokens)",
-  prefill: "prompt length (tokens)",
-  decode: "context length (tokens)"
+  prefill: readsSources ? "prompt or source length (tokens)" : "prompt length (tokens)",
+  decode: readsSources ? "context or source length (tokens)" : "context length (tokens)"
 };
 
 function speedFigure() {

@@ -121,7 +121,8 @@ function lengthFinding(facts, solved) {
   const points =
     solved.map((m) => heldLength(facts.task, m.model)).filter((p) => Number.isFinite(p.trained) && p.longest);
   if (!points.length) return [];
-  const sentence = [`Beyond the ${grouped(points[0].trained)} tokens it was trained on, `];
+  const symbols = facts.pairs ? "source symbols" : "tokens";
+  const sentence = [`Beyond the ${grouped(points[0].trained)} ${symbols} it was trained on, `];
   if (points.length > 1) sentence[0] = sentence[0].replace("it was", "they were");
   const clauses = points.map((p) => {
     const times = (l) => `${significant(l / p.trained, 2)}×`;

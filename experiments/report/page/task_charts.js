@@ -1,4 +1,4 @@
-// The charts of one task: learning curves, the final metric by model, the metric by length.
+// The charts of one task: learning curves, the final metric by model.
 "use strict";
 
 // 0 to 100 %, with room for markers at both ends and for the word "chance" below its line.
@@ -302,93 +302,4 @@ function wrapped(text, length) {
   if (at <= 0) return clipped(text, length);
   const rest = text.slice(at + 1).trim();
   return text.slice(0, at + 1).trim() + "\n" + clipped(rest, length);
-}
-
-// ---- metric by length -----------------------------------------------------------------------------------------------
-
-function byLengthFigure(facts) {
-  const trained =
-    taskTrials(facts.task).flatMap((t) => (t.by_length || []).filter((p) => p.trained).map((p) => p.length));
-  const build = ({theme, width, paper}) => {
-    const ink = INKS[theme], {unit} = facts, height = CHART_HEIGHT;
-    const data = [], lengths = new Set(), values = [];
-    for (const model of facts.models.filter(shown)) {
-      const byLength = new Map();
-      for (const trial of taskTrials(facts.task, model).filter(finished)) {
-        for (const p of trial.by_length || []) {
-          if (!isNumber(p.value)) continue;
-          if (!byLength.has(p.length)) byLength.set(p.length, []);
-          byLength.get(p.length).push(p.value);
-        }
-      }
-      const points = [...byLength].sort((a, b) => a[0] - b[0]).map(([length, seeds]) => {
-        const s = spread(seeds);
-        lengths.add(length);
-        values.push(s.low, s.high);
-        return {
-          x: length,
-          y: s.median,
-          low: s.low,
-          high: s.high,
-          text: hoverLines(
-            model, `${grouped(length)} tokens${trained.includes(length) ? "" : ", longer or shorter than trained"}`,
-            spreadText(s, unit.text))
-        };
-      });
-      if (points.length) data.push(...lineWithBand(model, theme, points, {paper}));
-    }
-    const xs = [...lengths].sort((a, b) => a - b);
-    const ticks = thinned(xs, Math.max(3, Math.round((width - 80) / 46)));
-    const low = Math.min(...xs), high = Math.max(...xs);
-    const xRange = xs.length ? [Math.log10(low / 1.25), Math.log10(high * 1.25)] : [0, 1];
-    const yRange = unit.percent ? PERCENT_RANGE :
-      values.length             ? range(Math.min(...values), Math.max(...values), 0.08) :
-                                  [0, 1];
-    const lines = referenceLines(facts.references, theme, yRange, height - 74);
-    if (trained.length && xs.length) {
-      const edge = Math.max(...trained), next = xs.find((x) => x > edge);
-      lines.shapes.unshift({
-        type: "rect",
-        xref: "x",
-        x0: Math.max(Math.min(...trained) / 1.25, low / 1.25),
-        x1: next ? Math.sqrt(edge * Math.min(next, 2 * edge)) : edge * 1.25,
-        yref: "paper",
-        y0: 0,
-        y1: 1,
-        layer: "below",
-        fillcolor: ink.band,
-        line: {width: 0}
-      });
-      lines.annotations.push({
-        x: Math.log10(Math.max(Math.min(...trained) / 1.25, low / 1.25)),
-        xanchor: "left",
-        xshift: 4,
-        yref: "paper",
-        y: 1,
-        yanchor: "bottom",
-        text: "trained on",
-        showarrow: false,
-        font: {size: 12, color: ink.soft}
-      });
-    }
-    return {
-      data,
-      height,
-      layout: {
-        margin: {l: 62, r: 14, t: 22, b: 52},
-        xaxis: axis(
-          theme, "sequence length (tokens)",
-          {type: "log", range: xRange, tickvals: ticks, ticktext: ticks.map((x) => grouped(x)), showgrid: false}),
-        yaxis: axis(theme, `${unit.title} (${facts.better})`, {range: yRange, tickformat: unit.percent ? ".0%" : ""}),
-        ...lines,
-      },
-    };
-  };
-  return figure({
-    title: `${facts.unit.title[0].toUpperCase() + facts.unit.title.slice(1)} by length`,
-    name: `${facts.task}-by-length`,
-    caption: "How to read this: the shaded lengths were trained on; a line that stays level to their right " +
-      "has learnt a rule that also holds for longer sequences. Medians over seeds, bands their range.",
-    build,
-  });
 }

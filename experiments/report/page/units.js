@@ -58,6 +58,11 @@ function metricUnit(name) {
   };
 }
 
+// A score from 0 to 100, 0 always in sight.
+function scoreUnit(title) {
+  return {title, percent: false, fromZero: true, text: (x) => (isNumber(x) ? x.toFixed(1) + NBSP + title : MISSING)};
+}
+
 // The value alone, where the unit stands in the heading already.
 const metricValue = (unit, x) => (unit.bare || unit.text)(x);
 
