@@ -51,7 +51,7 @@ absl::StatusOr<Trainer::Step> Trainer::step() {
   for (int64_t row = 0; row < config_.batch; row += part_rows) {
     const int64_t rows = std::min(part_rows, config_.batch - row);
     const Batch part{batch.tokens.narrow(0, row, rows), batch.labels.narrow(0, row, rows),
-                     batch.positions.narrow(0, row, rows), batch.ragged};
+                     batch.positions.narrow(0, row, rows), batch.ragged, {}, {}};
     const BatchLoss part_loss = batch_loss(model_, part, /*training=*/true, /*count_correct=*/false);
     if (part_loss.labels == 0) continue;
     const double share = static_cast<double>(rows) / static_cast<double>(config_.batch);
