@@ -82,6 +82,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--cap", type=float, help="without effect: a sample takes seconds")
     parser.add_argument("--batch", type=int, default=512)
     arguments = parser.parse_args()
     room = arguments.length + (arguments.repeats + 2) * shapes.DECODE_TOKENS
