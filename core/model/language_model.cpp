@@ -1,5 +1,7 @@
 #include "core/model/language_model.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
@@ -155,6 +157,9 @@ Tensor LanguageModel::embed(const Tensor& tokens, const Context& context) const 
 }
 
 Tensor LanguageModel::hidden(const Tensor& tokens, const Context& context, ModelState* state) {
+  // Operators of a token are so small that looking for a graph to extend would be a good part of their time.
+  std::optional<at::AutoDispatchBelowADInplaceOrView> no_graph;
+  if (!at::GradMode::is_enabled()) no_graph.emplace();
   Tensor x = embed(tokens, context);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     x = blocks_[i]->forward(x, context, state ? &state->blocks[i] : nullptr, compute_dtype_);
