@@ -43,6 +43,8 @@ template <class D, class T = hn::TFromD<D>>
 void weighted_sum(D d, T shrink, const T* weights, const T* v, int64_t stride, int64_t count, int64_t size, T* y) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t c = 0;
+  // As much of a row at once as registers hold: memory is then read front to back.
+  for (; c + 8 * lanes <= size; c += 8 * lanes) add_rows<8>(d, shrink, weights, v + c, stride, count, y + c);
   for (; c + 4 * lanes <= size; c += 4 * lanes) add_rows<4>(d, shrink, weights, v + c, stride, count, y + c);
   for (; c + lanes <= size; c += lanes) add_rows<1>(d, shrink, weights, v + c, stride, count, y + c);
   for (; c < size; ++c) {
