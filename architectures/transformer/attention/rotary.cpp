@@ -62,12 +62,12 @@ void fill_table(const Tensor& positions, const std::vector<double>& frequencies,
   }
 }
 
-// One pass where LibTorch's operators take seven. `sign` -1 rotates back. y's heads are contiguous, its tokens in a row
-// lie evenly from the first row to the last.
+// One pass where LibTorch's operators take seven. `sign` -1 rotates back. Heads are contiguous in x and y.
 template <class T, class Wide>
 void rotate_tokens(const Tensor& x, const Tensor& table, RotaryLayout layout, Wide sign, const Tensor& y) {
   const int64_t length = x.size(1), heads = x.size(2), half = x.size(3) / 2;
-  const int64_t stride_b = x.stride(0), stride_t = x.stride(1), stride_h = x.stride(2), y_stride = y.stride(1);
+  const int64_t stride_b = x.stride(0), stride_t = x.stride(1), stride_h = x.stride(2);
+  const int64_t y_b = y.stride(0), y_t = y.stride(1), y_h = y.stride(2);
   const int64_t table_rows = table.size(0);
   const T* in = x.const_data_ptr<T>();
   const Wide* angles = table.const_data_ptr<Wide>();
@@ -79,7 +79,7 @@ void rotate_tokens(const Tensor& x, const Tensor& table, RotaryLayout layout, Wi
       const Wide* sine = cosine + half;
       for (int64_t h = 0; h < heads; ++h) {
         const T* from = in + b * stride_b + t * stride_t + h * stride_h;
-        T* to = out + token * y_stride + h * 2 * half;
+        T* to = out + b * y_b + t * y_t + h * y_h;
         if (layout == RotaryLayout::kHalf) {
           for (int64_t i = 0; i < half; ++i) {
             const auto first = static_cast<Wide>(from[i]), second = static_cast<Wide>(from[half + i]);
@@ -154,9 +154,16 @@ struct RotateHeads : torch::autograd::Function<RotateHeads> {
     at::AutoDispatchBelowADInplaceOrView guard;
     context->save_for_backward({table});
     context->saved_data["layout"] = layout;
-    const auto parts = split(projected, heads, kv_heads, table.size(-1));
-    const Tensor rotated = rotate_values(parts.first, table, static_cast<RotaryLayout>(layout), 1.0);
-    return {rotated.narrow(2, 0, heads), rotated.narrow(2, heads, kv_heads), parts.second};
+    const auto [qk, v] = split(projected, heads, kv_heads, table.size(-1));
+    // A head's tokens one below the other, as the attention kernels read fastest; and the projection need not be kept.
+    const Tensor all = at::empty({qk.size(0), heads + 2 * kv_heads, qk.size(1), qk.size(3)}, qk.options()).transpose(1, 2);
+    if (qk.device().is_cpu()) {
+      rotate_into(qk, table, static_cast<RotaryLayout>(layout), 1.0, all.narrow(2, 0, heads + kv_heads));
+    } else {
+      all.narrow(2, 0, heads + kv_heads).copy_(rotate_composite(qk, table, static_cast<RotaryLayout>(layout), 1.0));
+    }
+    all.narrow(2, heads + kv_heads, kv_heads).copy_(v);
+    return {all.narrow(2, 0, heads), all.narrow(2, heads, kv_heads), all.narrow(2, heads + kv_heads, kv_heads)};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
