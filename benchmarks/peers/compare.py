@@ -105,6 +105,8 @@ def sides(arguments, family, phase):
     """(name, function of the length) for every side that has this family and phase."""
     result = [("hippodrome", lambda length: measure_ours(arguments, family, phase, length))]
     settings = TORCH_SETTINGS[family] + (["compiled"] if arguments.compile else [])
+    if arguments.settings:
+        settings = [setting for setting in settings if setting in arguments.settings]
 
     def torch(setting, environment):
         return lambda length: measure_peer(arguments, "torch_peer", family, phase, length, ["--setting", setting], environment)
@@ -145,7 +147,7 @@ def speed(rows):
 
 
 def most_speed(rows):
-    """Tokens per second that a side stayed below whose first sample was given up."""
+    """Tokens per second that a side stayed below in its first sample, which was given up."""
     return next((row["tokens"] / row["at_least_seconds"] for row in rows if "at_least_seconds" in row), None)
 
 
@@ -233,6 +235,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain", action="store_true", help="torch also without keeping freed memory")
     parser.add_argument("--huge-pages", action="store_true", help="torch also with huge pages")
+    parser.add_argument("--settings", nargs="+", choices=["transformers", "mambapy_scan", "mambapy", "compiled"],
+                        help="torch sides; default: all that the family has")
     parser.add_argument("--compile", action="store_true", help="torch.compile too; give it a --limit of minutes")
     parser.add_argument("--memory", type=int, default=int(0.85 * available_memory()), help="bytes that a side may take")
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "build/release/bin/hippodrome")
