@@ -30,6 +30,8 @@ LENGTHS = {"train": lambda family: [1024, 4096] if family in ("rwkv4", "llama") 
            "prefill": lambda family: [4096], "decode": lambda family: [1024]}
 # glibc gives freed memory back above 32 MiB and pays for every page anew: a third to three quarters of a torch program's time.
 KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 46), "MALLOC_TOP_PAD_": str(64 << 20)}
+# What Hippodrome asks for besides: huge pages, which make reads of tens of megabytes faster.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # Short spins at barriers, as Hippodrome sets for itself: with a busy neighbour a side would otherwise wait for itself.
 SPINS = {"GOMP_SPINCOUNT": "10000"}
 
@@ -87,19 +89,24 @@ def measure_ours(arguments, family, phase, length):
 
 
 def measure_peer(arguments, script, family, phase, length, more, environment):
-    command = [sys.executable, "-BEs", str(HERE / f"{script}.py"), family, phase, str(length), "--threads",
-               str(arguments.threads), "--repeats", str(arguments.repeats), "--seconds", str(arguments.seconds), *more]
+    command = [sys.executable, "-BEs", str(HERE / f"{script}.py"), family, phase, str(length), "--threads", str(arguments.threads),
+               "--repeats", str(arguments.repeats), "--seconds", str(arguments.seconds), "--cap", str(arguments.cap), *more]
     threads = {"OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
     result, output = run_child(command, {**environment, **threads}, arguments.limit, arguments.memory)
     if result["status"] != "ok":
         return result
-    return {**json.loads(output.strip().splitlines()[-1]), **result}
+    measured = json.loads(output.strip().splitlines()[-1])
+    if "at_least_seconds" in measured:
+        result = {**result, "status": "too_slow", "message": f"the first sample took more than {arguments.cap:g} s"}
+    return {**measured, **result}
 
 
 def sides(arguments, family, phase):
     """(name, function of the length) for every side that has this family and phase."""
     result = [("hippodrome", lambda length: measure_ours(arguments, family, phase, length))]
     settings = TORCH_SETTINGS[family] + (["compiled"] if arguments.compile else [])
+    if arguments.settings:
+        settings = [setting for setting in settings if setting in arguments.settings]
 
     def torch(setting, environment):
         return lambda length: measure_peer(arguments, "torch_peer", family, phase, length, ["--setting", setting], environment)
@@ -107,6 +114,8 @@ def sides(arguments, family, phase):
         if phase == "decode" and setting == "mambapy_scan":
             continue  # decoding has no scan
         result.append((f"{setting}+kept", torch(setting, KEPT_MEMORY)))
+        if arguments.huge_pages:
+            result.append((f"{setting}+kept+huge", torch(setting, {**KEPT_MEMORY, **HUGE_PAGES})))
         if arguments.plain:
             result.append((setting, torch(setting, {})))
     if phase != "train" and family in LLAMA_FAMILIES:
@@ -137,6 +146,11 @@ def speed(rows):
     return tokens / statistics.median(samples) if samples else None
 
 
+def most_speed(rows):
+    """Tokens per second that a side stayed below in its first sample, which was given up."""
+    return next((row["tokens"] / row["at_least_seconds"] for row in rows if "at_least_seconds" in row), None)
+
+
 def compare(arguments, write, family, phase, length, source):
     measured = {name: [] for name, _ in sides(arguments, family, phase)}
     for turn in range(arguments.rounds):
@@ -161,12 +175,16 @@ def summary(family, phase, length, measured):
     ours = rates["hippodrome"]
     torch = {name: rate for name, rate in rates.items() if rate and name not in ("hippodrome", "llama.cpp")}
     best = max(torch, key=torch.get) if torch else None
+    limits = {name: most_speed(rows) for name, rows in measured.items() if name != "llama.cpp" and most_speed(rows)}
+    # A side that was given up is slower than this; where no side that finished is faster, the ratio is at least ours to it.
+    limit = max([*limits.values(), *torch.values()], default=None)
     peak = {name: max((row["peak_bytes"] for row in rows), default=None) for name, rows in measured.items()}
     target_torch, target_llama = shapes.TARGETS.get((family, phase, length), (None, None))
     llama = rates.get("llama.cpp")
     result = {"kind": "peer_ratio", "family": family, "phase": phase, "length": length, "tokens_per_second": rates,
               "peak_bytes": peak, "best_torch": best,
-              "against_torch": ours / torch[best] if ours and best else None, "target_against_torch": target_torch,
+              "slower_than": limits, "against_torch": ours / limit if ours and limit else None,
+              "against_torch_is_bound": bool(limit and (best is None or limit > torch[best])), "target_against_torch": target_torch,
               "against_llama_cpp": ours / llama if ours and llama else None, "target_against_llama_cpp": target_llama,
               "memory_against_torch": peak["hippodrome"] / peak[best] if ours and best else None,
               "memory_target": shapes.MEMORY_TARGET.get((family, phase, length)),
@@ -183,12 +201,15 @@ def print_table(results):
     print("|---|---|---|---|---|---|---|---|---|")
     for r in results:
         rates = r["tokens_per_second"]
+        bound = "> " if r["against_torch_is_bound"] else ""
         best = f"{number(rates[r['best_torch']])} ({r['best_torch']})" if r["best_torch"] else "none finished"
+        if bound:
+            best += f"; others < {max(r['slower_than'].values()):,.0f}" if r["best_torch"] else f" (< {max(r['slower_than'].values()):,.0f})"
         memory = number(r["memory_against_torch"], "{:.2f}")
         if r["memory_target"]:
             memory += f" (target {r['memory_target']:.3f})"
         print(f"| {r['phase']} {r['family']} {r['length']:,} | {number(rates['hippodrome'])} | {best} | "
-              f"{number(r['against_torch'], '{:.2f}×')} | {number(r['target_against_torch'], '≥ {:g}×')} | "
+              f"{bound}{number(r['against_torch'], '{:.2f}×')} | {number(r['target_against_torch'], '≥ {:g}×')} | "
               f"{number(rates.get('llama.cpp'))} | {number(r['against_llama_cpp'], '{:.2f}×')} | "
               f"{number(r['target_against_llama_cpp'], '≥ {:g}×')} | {memory} |")
     for r in results:
@@ -210,8 +231,12 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="samples per turn")
     parser.add_argument("--seconds", type=float, default=15.0, help="after which a turn takes no further sample")
     parser.add_argument("--limit", type=float, default=180.0, help="seconds after which a turn is stopped")
+    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which a peer's first sample is given up")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain", action="store_true", help="torch also without keeping freed memory")
+    parser.add_argument("--huge-pages", action="store_true", help="torch also with huge pages")
+    parser.add_argument("--settings", nargs="+", choices=["transformers", "mambapy_scan", "mambapy", "compiled"],
+                        help="torch sides; default: all that the family has")
     parser.add_argument("--compile", action="store_true", help="torch.compile too; give it a --limit of minutes")
     parser.add_argument("--memory", type=int, default=int(0.85 * available_memory()), help="bytes that a side may take")
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "build/release/bin/hippodrome")

@@ -1,6 +1,7 @@
 """Writes the compared shapes as GGUF files of random float32 weights, by the `gguf` package, for llama.cpp to read.
 
-A GGUF holds matrices as NumPy does, [out, in]. Values matter to no timing; they are small so that nothing overflows.
+A GGUF holds matrices as NumPy does, [out, in]. Values matter to no timing; they are drawn so that every part of a model weighs in
+its logits, which check_llama.py compares with ours.
 """
 import gguf
 import numpy as np
@@ -15,23 +16,23 @@ class Writer:
     def __init__(self, path, architecture, layers):
         self.gguf = gguf.GGUFWriter(path, architecture)
         self.random = np.random.default_rng(1)
-        self.count = 0
+        self.tensors = {}
         self.gguf.add_block_count(layers)
         self.gguf.add_context_length(CONTEXT)
         self.gguf.add_embedding_length(D)
         self.gguf.add_vocab_size(V)
         self.gguf.add_file_type(gguf.LlamaFileType.ALL_F32)
         self.gguf.add_tokenizer_model("none")
-        self.draw("token_embd.weight", V, D)
+        self.add("token_embd.weight", self.random.standard_normal((V, D)))
         self.draw("output.weight", V, D)
         self.fill("output_norm.weight", 1.0, D)
 
     def add(self, name, values):
-        self.count += values.size
-        self.gguf.add_tensor(name, values.astype(np.float32))
+        self.tensors[name] = values.astype(np.float32)
+        self.gguf.add_tensor(name, self.tensors[name])
 
     def draw(self, name, *shape):
-        self.add(name, 0.02 * self.random.standard_normal(shape))
+        self.add(name, self.random.standard_normal(shape) / np.sqrt(shape[-1]))
 
     def fill(self, name, value, *shape):
         self.add(name, np.full(shape, value))
@@ -41,6 +42,7 @@ class Writer:
         self.gguf.write_kv_data_to_file()
         self.gguf.write_tensors_to_file()
         self.gguf.close()
+        return self.tensors
 
 
 def mamba_keys(writer, states, rank):
@@ -91,7 +93,7 @@ def write_mamba(path):
     for i in range(layers):
         writer.fill(f"blk.{i}.attn_norm.weight", 1.0, D)
         mamba_layer(writer, f"blk.{i}", inner_norms=False)
-    writer.close()
+    return writer.close()
 
 
 def write_mamba2(path):
@@ -113,7 +115,7 @@ def write_mamba2(path):
         writer.fill(f"{block}.ssm_d", 1.0, heads, 1)
         writer.fill(f"{block}.ssm_norm.weight", 1.0, 1, inner)
         writer.draw(f"{block}.ssm_out.weight", D, inner)
-    writer.close()
+    return writer.close()
 
 
 def write_llama(path):
@@ -129,7 +131,7 @@ def write_llama(path):
         attention_layer(writer, f"blk.{i}", heads, heads)
         writer.fill(f"blk.{i}.ffn_norm.weight", 1.0, D)
         mlp_layer(writer, f"blk.{i}", hidden)
-    writer.close()
+    return writer.close()
 
 
 def write_jamba(path):
@@ -157,7 +159,8 @@ def write_jamba(path):
             writer.draw(f"{block}.ffn_down_exps.weight", experts, D, hidden)
         else:
             mlp_layer(writer, block, hidden)
-    writer.close()
+    return writer.close()
 
 
+# Each takes a path, writes the file and returns its tensors by name.
 WRITERS = {"mamba": write_mamba, "mamba2": write_mamba2, "llama": write_llama, "jamba": write_jamba}

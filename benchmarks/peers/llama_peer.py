@@ -22,7 +22,7 @@ class Model:
     def __init__(self, family, context, threads, batch):
         folder = tempfile.mkdtemp(prefix="hippodrome-gguf-")
         self.path = os.path.join(folder, f"{family}.gguf")
-        llama_model.WRITERS[family](self.path)
+        self.tensors = llama_model.WRITERS[family](self.path)
         quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
         self.keep = quiet  # the library holds the pointer
@@ -36,7 +36,9 @@ class Model:
         parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = context, max(batch, 1), max(batch, 1)
         parameters.n_seq_max = 1
         parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32  # float32 throughout, as on the other sides
+        # float32 throughout, as on the other sides: flash attention would take keys and values to float16.
+        parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32
+        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = llama_cpp.llama_init_from_model(self.model, parameters)
         if not self.context:
             raise SystemExit(f"llama.cpp cannot run the {family} model")
@@ -63,9 +65,13 @@ class Model:
                 raise SystemExit("llama_decode failed")
             self.position += len(part)
 
-    def best(self):
+    def logits(self):
+        """Of the last token read, a view of llama.cpp's own memory."""
         logits = llama_cpp.llama_get_logits_ith(self.context, -1)
-        return int(np.argmax(np.ctypeslib.as_array(logits, shape=(shapes.VOCABULARY,))))
+        return np.ctypeslib.as_array(logits, shape=(shapes.VOCABULARY,))
+
+    def best(self):
+        return int(np.argmax(self.logits()))
 
 
 def main():
@@ -76,6 +82,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--cap", type=float, help="without effect: a sample takes seconds")
     parser.add_argument("--batch", type=int, default=512)
     arguments = parser.parse_args()
     room = arguments.length + (arguments.repeats + 2) * shapes.DECODE_TOKENS

@@ -3,12 +3,15 @@
 Usage: torch_peer.py FAMILY PHASE LENGTH --setting transformers|mambapy_scan|mambapy|compiled [--threads 2] [--repeats 5] [--seconds 30]
   transformers  as the library comes
   mambapy_scan  transformers' Mamba and Jamba with `use_mambapy`: a parallel scan of plain PyTorch operations
-  mambapy       the package's own language model, with the same scan in training and prefill and its own step
+  mambapy       the package's Mamba between an embedding and a head, with the same scan and its own step (the package's language
+                model cannot be imported without mamba_ssm, which needs a GPU)
   compiled      transformers through torch.compile
 """
 import argparse
 import json
+import os
 import resource
+import threading
 import time
 
 import torch
@@ -16,12 +19,26 @@ import torch
 import shapes
 
 
+class MambapyModel(torch.nn.Module):
+    """As mambapy.lm.LM, whose import of the package's Mamba-2 fails without mamba_ssm."""
+
+    def __init__(self):
+        from mambapy.mamba import Mamba, MambaConfig, RMSNorm
+        super().__init__()
+        self.config = MambaConfig(d_model=shapes.WIDTH, n_layers=shapes.FAMILIES["mamba"]["layers"])
+        self.embedding = torch.nn.Embedding(shapes.VOCABULARY, shapes.WIDTH)
+        self.mamba = Mamba(self.config)
+        self.norm_f = RMSNorm(shapes.WIDTH)
+        self.lm_head = torch.nn.Linear(shapes.WIDTH, shapes.VOCABULARY, bias=False)
+
+    def forward(self, tokens):
+        return self.lm_head(self.norm_f(self.mamba(self.embedding(tokens))))
+
+
 def mambapy_model(family):
-    from mambapy.lm import LM
-    if family == "mamba":
-        from mambapy.mamba import MambaConfig
-        return LM(MambaConfig(d_model=shapes.WIDTH, n_layers=shapes.FAMILIES[family]["layers"]), shapes.VOCABULARY)
-    raise SystemExit(f"mambapy has no {family} that runs on a CPU")
+    if family != "mamba":
+        raise SystemExit(f"mambapy has no {family} that runs on a CPU")
+    return MambapyModel()
 
 
 def transformers_model(family, mambapy_scan):
@@ -46,7 +63,7 @@ def training(model, length):
 
     def step():
         optimiser.zero_grad(set_to_none=True)
-        kwargs = {} if type(model).__module__.startswith("mambapy") else {"use_cache": False}
+        kwargs = {} if isinstance(model, MambapyModel) else {"use_cache": False}
         logits = logits_of(model(tokens, **kwargs))
         torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -57,7 +74,7 @@ def training(model, length):
 def prefill(model, length):
     tokens = torch.randint(shapes.VOCABULARY, (1, length), generator=torch.Generator().manual_seed(1))
     model.eval()
-    own = type(model).__module__.startswith("mambapy")
+    own = isinstance(model, MambapyModel)
 
     @torch.no_grad()
     def step():
@@ -81,7 +98,7 @@ def decode(model, length):
     """Greedy decoding with a cache, through the model's own step rather than generate(), which would only add to it."""
     model.eval()
     prompt = torch.randint(shapes.VOCABULARY, (1, length), generator=torch.Generator().manual_seed(1))
-    if type(model).__module__.startswith("mambapy"):
+    if isinstance(model, MambapyModel):
         layers, inner = model.config.n_layers, model.config.d_inner
         caches = [(None, torch.zeros(1, inner, model.config.d_conv - 1)) for _ in range(layers)]
         state = {"token": prompt[:, -1], "caches": caches}
@@ -118,6 +135,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which the first step is given up")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
@@ -129,9 +147,17 @@ def main():
     phase = {"train": training, "prefill": prefill, "decode": decode}[arguments.phase]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work, tokens = phase(model, arguments.length)
+
+    def give_up():
+        print(json.dumps({"parameters": parameters, "tokens": tokens, "samples_seconds": [], "at_least_seconds": arguments.cap}),
+              flush=True)
+        os._exit(0)
+    cap = threading.Timer(arguments.cap, give_up)
+    cap.start()
     start = time.perf_counter()
     work()  # warm-up: allocations, caches, compilation
     warm_up = time.perf_counter() - start
+    cap.cancel()
     samples, start = [], time.perf_counter()
     while len(samples) < arguments.repeats and (not samples or time.perf_counter() - start < arguments.seconds):
         begin = time.perf_counter()

@@ -1,5 +1,7 @@
 #include "core/model/language_model.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/where.h>
 
@@ -175,6 +177,9 @@ EncodedSource LanguageModel::encode(const Tensor& source, const Context& context
 Tensor LanguageModel::hidden(const Tensor& tokens, const Context& context, ModelState* state) {
   TORCH_CHECK(!encoder_ || state || (context.memory && !config_.handover),
               "a model with an encoder needs a source: encode it, and give its memory or a state made of it");
+  // Operators of a token are so small that looking for a graph to extend would be a good part of their time.
+  std::optional<at::AutoDispatchBelowADInplaceOrView> no_graph;
+  if (!at::GradMode::is_enabled()) no_graph.emplace();
   return decoder_->forward(tokens, context, state ? &state->blocks : nullptr, compute_dtype_);
 }
 

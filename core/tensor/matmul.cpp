@@ -36,8 +36,8 @@ bool suits_onednn(const Tensor& x) {
          x.numel() > x.size(-1);
 }
 
-// Weights that one thread reads in some 10 µs; below, a second one costs more than it saves.
-constexpr int64_t kRowGrain = 1 << 16;
+// Weights that one thread reads in some 6 µs; below, a second one costs more than it saves.
+constexpr int64_t kRowGrain = 1 << 15;
 
 // One row in float32 without gradients, as in decoding: both libraries read the weight at a half to a third of what memory gives,
 // and LibTorch spends as long again on the way to them.
@@ -103,7 +103,9 @@ Tensor grouped_products(const Tensor& x, const Tensor& weight, const std::vector
   std::vector<Tensor> outputs;
   for_each_group(counts, [&](int64_t group, int64_t first, int64_t rows) {
     const Tensor part = x.narrow(0, first, rows), own = weight.select(0, group);
-    outputs.push_back(suits_onednn(part) ? onednn_linear(part, own, std::nullopt) : at::linear(part, own));
+    outputs.push_back(is_plain_row(part, own, Tensor()) ? plain_row(part, own, Tensor())
+                      : suits_onednn(part)              ? onednn_linear(part, own, std::nullopt)
+                                                        : at::linear(part, own));
   });
   if (outputs.empty()) return at::empty({0, weight.size(1)}, x.options());
   return outputs.size() == 1 ? outputs.front() : at::cat(outputs);

@@ -11,6 +11,7 @@
 
 #include "architectures/mixture/moe/grouping.h"
 #include "architectures/transformer/mlp/mlp.h"
+#include "architectures/transformer/swiglu/swiglu.h"
 #include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
@@ -25,7 +26,7 @@ Initialiser weights(const Moe::Config& config, double deviation) {
   return config.init == "gpt2" ? initialise::normal(deviation) : nullptr;
 }
 
-// silu(gate) ∘ value of [T, 2F] -> [T, F].
+// silu(gate) ∘ value of [T, 2F] -> [T, F], in plain operators.
 Tensor gated(const Tensor& gate_and_value) {
   const auto halves = gate_and_value.chunk(2, -1);
   return at::silu(halves[0]).mul(halves[1]);
@@ -39,7 +40,8 @@ void Moe::Config::bind(Fields& fields) {
   fields.integer("top_k", top_k, {1, 1 << 16}, "experts that each token goes to, K");
   fields.integer("hidden", hidden, {0, 1 << 24}, "hidden width of one expert; 0: from expansion");
   fields.number("expansion", expansion, {0.0, 64.0}, "hidden width over the model's; 0: 8/3");
-  fields.integer("multiple", multiple, {1, 1 << 16}, "a hidden width from expansion is rounded up to a multiple of this");
+  fields.integer("multiple", multiple, {1, 1 << 16},
+                 "a hidden width from expansion is rounded up to a multiple of this");
   fields.choice("router", router, {"mixtral", "jamba"},
                 "mixtral: softmax over the chosen logits; jamba: over all, without renormalisation");
   fields.number("balance_loss", balance_loss, {0.0, 1e3}, "weight of the load-balancing loss in training; 0: none");
@@ -89,7 +91,7 @@ Tensor Moe::forward(const Tensor& x, const Context& context, State*) {
 
 Tensor Moe::mix(const Tensor& x, const Routing& routing) const {
   const Grouping grouping = group_by_expert(routing.experts, config_.experts);
-  const Tensor hidden = moe_detail::gated(up_.forward(dispatch(x, grouping), grouping.counts));
+  const Tensor hidden = swiglu(up_.forward(dispatch(x, grouping), grouping.counts));
   return combine(down_.forward(hidden, grouping.counts), routing.weights, grouping);
 }
 
@@ -128,11 +130,10 @@ Cost Moe::cost(const Workload& workload) const {
                down_.flops(static_cast<double>(slots));
   // Few tokens meet few experts, whose weights alone are read.
   const int64_t weights = in * n + std::min(slots, n) * expert_parameters();
-  const int64_t elements = tokens * (in + n + out) + slots * (2 * in + 7 * hidden + 3 * out);
+  const int64_t elements = tokens * (in + n + out) + slots * (2 * in + 6 * hidden + 3 * out);
   cost.bytes_moved = static_cast<double>((elements + weights) * workload.element_size);
-  // x and the logits; per slot its copy of x, gate and value, silu(gate), their product, and the expert's output.
-  cost.saved_bytes =
-      (tokens * (in + n) + slots * (in + 4 * hidden + out)) * workload.element_size;
+  // x and the logits; per slot its copy of x, gate and value, their gated product, and the expert's output.
+  cost.saved_bytes = (tokens * (in + n) + slots * (in + 3 * hidden + out)) * workload.element_size;
   return cost;
 }
 

@@ -136,16 +136,10 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
   const Tensor padding = context.ragged ? context.positions.lt(0).unsqueeze(-1) : Tensor();
   // Padding may hold anything; as zeros it cannot reach the cache or a sum as a NaN.
   const Tensor projected = qkv_.forward(padding.defined() ? x.masked_fill(padding, 0.0) : x);
-  const auto parts = projected.split_with_sizes({(heads_ + kv_heads_) * head_size_, kv_heads_ * head_size_}, -1);
-  Tensor qk = parts[0].view({rows, length, heads_ + kv_heads_, head_size_});
-  if (config_.positions == "rope") {
-    const Tensor table = rotary_table(context.positions, frequencies_, x.scalar_type());
-    qk = rotate(qk, table, config_.rope_layout == "half" ? RotaryLayout::kHalf : RotaryLayout::kInterleaved);
-  }
-  const auto rotated = qk.split_with_sizes({heads_, kv_heads_}, 2);
-  const Tensor q = rotated[0].transpose(1, 2);
-  Tensor k = rotated[1].transpose(1, 2);
-  Tensor v = parts[1].view({rows, length, kv_heads_, head_size_}).transpose(1, 2);
+  const QueriesKeysValues parts = split_heads(projected, context);
+  const Tensor q = parts.q.transpose(1, 2);
+  Tensor k = parts.k.transpose(1, 2);
+  Tensor v = parts.v.transpose(1, 2);
   int64_t earlier = 0;
   if (state && config_.causal) {
     earlier = state->tokens("k");
@@ -178,6 +172,17 @@ Tensor Attention::weighted_sum(const Tensor& q, const Tensor& k, const Tensor& v
   const int64_t rows = q.size(0), length = q.size(2), shared = heads_ / kv_heads_;
   const Tensor grouped = weights(q, k, sight).reshape({rows, kv_heads_, shared * length, sight.total});
   return at::matmul(grouped, v.to(grouped.scalar_type())).view({rows, heads_, length, head_size_}).to(q.scalar_type());
+}
+
+QueriesKeysValues Attention::split_heads(const Tensor& projected, const Context& context) const {
+  if (config_.positions == "rope") {
+    const Tensor table = rotary_table(context.positions, frequencies_, projected.scalar_type());
+    return rotate_heads(projected, heads_, kv_heads_, table,
+                        config_.rope_layout == "half" ? RotaryLayout::kHalf : RotaryLayout::kInterleaved);
+  }
+  const Tensor all = projected.view({projected.size(0), projected.size(1), heads_ + 2 * kv_heads_, head_size_});
+  const auto parts = all.split_with_sizes({heads_, kv_heads_, kv_heads_}, 2);
+  return {parts[0], parts[1], parts[2]};
 }
 
 Tensor Attention::visible(const Sight& sight, int64_t begin, int64_t end, int64_t first, const Tensor& like) const {

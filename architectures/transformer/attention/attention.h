@@ -53,6 +53,8 @@ class Attention final : public Layer {
     Tensor positions;
     OptionalTensor op_positions() const { return positions.defined() ? OptionalTensor(positions) : std::nullopt; }
   };
+  // A projection [B, L, (H + 2G) hd] as queries, keys and values, the first two at their positions.
+  QueriesKeysValues split_heads(const Tensor& projected, const Context& context) const;
   // The mask of tokens [begin, end) over keys [first, end), [B or 1, 1, queries, keys] bool.
   Tensor visible(const Sight& sight, int64_t begin, int64_t end, int64_t first, const Tensor& like) const;
   // By the weights themselves, as the reference for both sides: q [B, H, L, hd], k, v [B, G, T, hd] -> [B, H, L, hd].

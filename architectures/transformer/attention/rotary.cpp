@@ -62,11 +62,12 @@ void fill_table(const Tensor& positions, const std::vector<double>& frequencies,
   }
 }
 
-// One pass where LibTorch's operators take seven. `sign` -1 rotates back.
+// One pass where LibTorch's operators take seven. `sign` -1 rotates back. Heads are contiguous in x and y.
 template <class T, class Wide>
-void rotate_tokens(const Tensor& x, const Tensor& table, RotaryLayout layout, Wide sign, Tensor& y) {
+void rotate_tokens(const Tensor& x, const Tensor& table, RotaryLayout layout, Wide sign, const Tensor& y) {
   const int64_t length = x.size(1), heads = x.size(2), half = x.size(3) / 2;
   const int64_t stride_b = x.stride(0), stride_t = x.stride(1), stride_h = x.stride(2);
+  const int64_t y_b = y.stride(0), y_t = y.stride(1), y_h = y.stride(2);
   const int64_t table_rows = table.size(0);
   const T* in = x.const_data_ptr<T>();
   const Wide* angles = table.const_data_ptr<Wide>();
@@ -78,7 +79,7 @@ void rotate_tokens(const Tensor& x, const Tensor& table, RotaryLayout layout, Wi
       const Wide* sine = cosine + half;
       for (int64_t h = 0; h < heads; ++h) {
         const T* from = in + b * stride_b + t * stride_t + h * stride_h;
-        T* to = out + (token * heads + h) * 2 * half;
+        T* to = out + b * y_b + t * y_t + h * y_h;
         if (layout == RotaryLayout::kHalf) {
           for (int64_t i = 0; i < half; ++i) {
             const auto first = static_cast<Wide>(from[i]), second = static_cast<Wide>(from[half + i]);
@@ -111,10 +112,9 @@ Tensor rotate_composite(const Tensor& x, const Tensor& table, RotaryLayout layou
   return y.to(x.scalar_type());
 }
 
-Tensor rotate_values(const Tensor& x, const Tensor& table, RotaryLayout layout, double sign) {
-  if (!x.device().is_cpu()) return rotate_composite(x, table, layout, sign);
+// x's rotation into y, of the same shape.
+void rotate_into(const Tensor& x, const Tensor& table, RotaryLayout layout, double sign, const Tensor& y) {
   const Tensor dense = x.stride(3) == 1 ? x : x.contiguous();
-  Tensor y = at::empty(x.sizes(), x.options());
   if (x.scalar_type() == at::kDouble) {
     rotate_tokens<double, double>(dense, table, layout, sign, y);
   } else {
@@ -124,6 +124,12 @@ Tensor rotate_values(const Tensor& x, const Tensor& table, RotaryLayout layout, 
       }
     });
   }
+}
+
+Tensor rotate_values(const Tensor& x, const Tensor& table, RotaryLayout layout, double sign) {
+  if (!x.device().is_cpu()) return rotate_composite(x, table, layout, sign);
+  Tensor y = at::empty(x.sizes(), x.options());
+  rotate_into(x, table, layout, sign, y);
   return y;
 }
 
@@ -139,6 +145,48 @@ struct Rotate : torch::autograd::Function<Rotate> {
     const Tensor dx = Rotate::apply(gradients[0], context->get_saved_variables()[0],
                                     context->saved_data["layout"].toInt(), -context->saved_data["sign"].toDouble());
     return {dx, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+struct RotateHeads : torch::autograd::Function<RotateHeads> {
+  static variable_list forward(AutogradContext* context, const Tensor& projected, int64_t heads, int64_t kv_heads,
+                               const Tensor& table, int64_t layout) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    context->save_for_backward({table});
+    context->saved_data["layout"] = layout;
+    const auto [qk, v] = split(projected, heads, kv_heads, table.size(-1));
+    // A head's tokens one below the other, as the attention kernels read fastest; and the projection need not be kept.
+    const Tensor all = at::empty({qk.size(0), heads + 2 * kv_heads, qk.size(1), qk.size(3)}, qk.options()).transpose(1, 2);
+    if (qk.device().is_cpu()) {
+      rotate_into(qk, table, static_cast<RotaryLayout>(layout), 1.0, all.narrow(2, 0, heads + kv_heads));
+    } else {
+      all.narrow(2, 0, heads + kv_heads).copy_(rotate_composite(qk, table, static_cast<RotaryLayout>(layout), 1.0));
+    }
+    all.narrow(2, heads + kv_heads, kv_heads).copy_(v);
+    return {all.narrow(2, 0, heads), all.narrow(2, heads, kv_heads), all.narrow(2, heads + kv_heads, kv_heads)};
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const Tensor table = context->get_saved_variables()[0];
+    const int64_t layout = context->saved_data["layout"].toInt();
+    const Tensor &dq = gradients[0], &dk = gradients[1], &dv = gradients[2];
+    const int64_t rows = dq.size(0), length = dq.size(1), heads = dq.size(2), kv_heads = dk.size(2), size = dq.size(3);
+    if (at::GradMode::is_enabled() || !dq.device().is_cpu()) {
+      const auto back = [&](const Tensor& gradient) { return Rotate::apply(gradient, table, layout, -1.0).flatten(2); };
+      return {at::cat({back(dq), back(dk), dv.flatten(2)}, 2), Tensor(), Tensor(), Tensor(), Tensor()};
+    }
+    const Tensor dprojected = at::empty({rows, length, (heads + 2 * kv_heads) * size}, dq.options());
+    const Tensor all = dprojected.view({rows, length, heads + 2 * kv_heads, size});
+    rotate_into(dq, table, static_cast<RotaryLayout>(layout), -1.0, all.narrow(2, 0, heads));
+    rotate_into(dk, table, static_cast<RotaryLayout>(layout), -1.0, all.narrow(2, heads, kv_heads));
+    all.narrow(2, heads + kv_heads, kv_heads).copy_(dv);
+    return {dprojected, Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+
+  // Queries and keys [B, L, H + G, hd], and values [B, L, G, hd].
+  static std::pair<Tensor, Tensor> split(const Tensor& projected, int64_t heads, int64_t kv_heads, int64_t size) {
+    const Tensor all = projected.view({projected.size(0), projected.size(1), heads + 2 * kv_heads, size});
+    return {all.narrow(2, 0, heads + kv_heads), all.narrow(2, heads + kv_heads, kv_heads)};
   }
 };
 
@@ -182,6 +230,22 @@ Tensor rotate(const Tensor& x, const Tensor& table, RotaryLayout layout) {
               table.sizes());
   if (!at::GradMode::is_enabled() || !x.requires_grad()) return rotary_detail::rotate_values(x, table, layout, 1.0);
   return rotary_detail::Rotate::apply(x, table, static_cast<int64_t>(layout), 1.0);
+}
+
+QueriesKeysValues rotate_heads(const Tensor& projected, int64_t heads, int64_t kv_heads, const Tensor& table,
+                               RotaryLayout layout) {
+  TORCH_CHECK(projected.dim() == 3 && projected.size(2) == (heads + 2 * kv_heads) * table.size(-1) &&
+                  table.size(1) == projected.size(1),
+              "rotate_heads takes a projection [B, L, (H + 2G) hd] and a table [B or 1, L, hd]; got ",
+              projected.sizes(), " and ", table.sizes());
+  using rotary_detail::RotateHeads;
+  if (at::GradMode::is_enabled() && projected.requires_grad()) {
+    const auto parts = RotateHeads::apply(projected, heads, kv_heads, table, static_cast<int64_t>(layout));
+    return {parts[0], parts[1], parts[2]};
+  }
+  const auto [qk, v] = RotateHeads::split(projected, heads, kv_heads, table.size(-1));
+  const Tensor rotated = rotary_detail::rotate_values(qk, table, layout, 1.0);
+  return {rotated.narrow(2, 0, heads), rotated.narrow(2, heads, kv_heads), v};
 }
 
 }  // namespace hippodrome

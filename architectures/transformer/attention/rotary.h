@@ -35,4 +35,13 @@ Tensor rotary_table(const Tensor& positions, const std::vector<double>& frequenc
 // in x.
 Tensor rotate(const Tensor& x, const Tensor& table, RotaryLayout layout);
 
+struct QueriesKeysValues {
+  Tensor q, k, v;  // [B, L, H, hd], [B, L, G, hd], [B, L, G, hd]
+};
+
+// A projection [B, L, (H + 2G) hd] as queries and keys, rotated as above, and values, as they are. All three gradients go
+// back in one pass. Differentiable any number of times, in `projected`.
+QueriesKeysValues rotate_heads(const Tensor& projected, int64_t heads, int64_t kv_heads, const Tensor& table,
+                               RotaryLayout layout);
+
 }  // namespace hippodrome

@@ -85,18 +85,18 @@ void backward_block(const CausalAttentionBackward<T>& p, int64_t b, int64_t head
   const T* no_scale = nullptr;
   for (int64_t key = row.first_seen(queries.first); key < queries.last; key += kKeys) {
     const int64_t keys = std::min(kKeys, queries.last - key), rows = whole_tiles(keys);
-    pack_rows(row, p.k, b, group, int64_t{0}, key, keys, p.size, T(1), w.keys);
-    pack_rows(row, p.v, b, group, int64_t{0}, key, keys, p.size, T(1), w.values);
-    product<Start::kZero>(d, {w.keys, width, 1, w.queries, kQueries, p.size}, rows, kQueries, no_scale, w.weights,
+    const Rows<T> k = block_rows(row, p.k, b, group, key, keys, p.size, w.keys);
+    const Rows<T> v = block_rows(row, p.v, b, group, key, keys, p.size, w.values);
+    product<Start::kZero>(d, {k.data, k.stride, 1, w.queries, kQueries, p.size}, rows, kQueries, no_scale, w.weights,
                           kQueries);
-    product<Start::kZero>(d, {w.values, width, 1, w.grads, kQueries, p.size}, rows, kQueries, no_scale, w.grad_scores,
+    product<Start::kZero>(d, {v.data, v.stride, 1, w.grads, kQueries, p.size}, rows, kQueries, no_scale, w.grad_scores,
                           kQueries);
     differentiate(d, w, keys, w.sight.read(row, queries, key, keys));
     product<Start::kAdd>(d, {w.weights, kQueries, 1, w.grad_rows, width, kQueries}, rows, width, no_scale,
                          w.grad_values + key * width, width);
     product<Start::kAdd>(d, {w.grad_scores, kQueries, 1, w.query_rows, width, kQueries}, rows, width, no_scale,
                          w.grad_keys + key * width, width);
-    product<Start::kAdd>(d, {w.keys, 1, width, w.grad_scores, kQueries, keys}, width, kQueries, no_scale,
+    product<Start::kAdd>(d, {k.data, 1, k.stride, w.grad_scores, kQueries, keys}, width, kQueries, no_scale,
                          w.grad_queries, kQueries);
   }
   for (int64_t m = 0; m < queries.count(); ++m) {

@@ -82,6 +82,25 @@ void pack_rows(const SeenTokens& row, const AttentionHeads<const T>& from, int64
   }
 }
 
+// A block of keys or values as rows of their padded width, `stride` apart.
+template <class T>
+struct Rows {
+  const T* data;
+  int64_t stride;
+};
+
+// Where they lie, if they lie one below the other; otherwise packed into `to`. Rows further apart share few lines of
+// the cache, and products of whole tiles read behind a part of a block.
+template <class T>
+Rows<T> block_rows(const SeenTokens& row, const AttentionHeads<const T>& from, int64_t b, int64_t head, int64_t first,
+                   int64_t count, int64_t size, T* to) {
+  const int64_t width = padded(size);
+  if (row.plain() && count == kKeys && size == width && from.token_stride == width)
+    return {from.at(b, head, first), width};
+  pack_rows(row, from, b, head, int64_t{0}, first, count, size, T(1), to);
+  return {to, width};
+}
+
 // [count, width] -> [width, kQueries], zeros in the lanes behind the last.
 template <class T>
 void transpose_rows(const T* HWY_RESTRICT from, int64_t count, int64_t width, T* HWY_RESTRICT to) {

@@ -86,12 +86,12 @@ void forward_block(const CausalAttentionForward<T>& p, int64_t b, int64_t head, 
   std::fill_n(w.result, width * kQueries, T(0));
   for (int64_t key = row.first_seen(queries.first); key < queries.last; key += kKeys) {
     const int64_t keys = std::min(kKeys, queries.last - key);
-    pack_rows(row, p.k, b, group, int64_t{0}, key, keys, p.size, T(1), w.keys);
-    pack_rows(row, p.v, b, group, int64_t{0}, key, keys, p.size, T(1), w.values);
-    product<Start::kZero>(d, {w.keys, width, 1, w.queries, kQueries, p.size}, whole_tiles(keys), kQueries,
+    const Rows<T> k = block_rows(row, p.k, b, group, key, keys, p.size, w.keys);
+    const Rows<T> v = block_rows(row, p.v, b, group, key, keys, p.size, w.values);
+    product<Start::kZero>(d, {k.data, k.stride, 1, w.queries, kQueries, p.size}, whole_tiles(keys), kQueries,
                           static_cast<const T*>(nullptr), w.scores, kQueries);
     soften(d, w, keys, w.sight.read(row, queries, key, keys));
-    product<Start::kScaled>(d, {w.values, 1, width, w.scores, kQueries, keys}, width, kQueries, w.shrink, w.result,
+    product<Start::kScaled>(d, {v.data, 1, v.stride, w.scores, kQueries, keys}, width, kQueries, w.shrink, w.result,
                             kQueries);
   }
   for (int64_t m = 0; m < queries.count(); ++m) {

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/DimVector.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -36,33 +37,37 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window, co
   const auto dtype = q.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
               "causal_attention: q must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(k.scalar_type() == dtype && v.scalar_type() == dtype, "causal_attention: q, k and v must have one dtype, not ",
-              dtype, ", ", k.scalar_type(), " and ", v.scalar_type());
+  TORCH_CHECK(k.scalar_type() == dtype && v.scalar_type() == dtype,
+              "causal_attention: q, k and v must have one dtype, not ", dtype, ", ", k.scalar_type(), " and ",
+              v.scalar_type());
   TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && k.sym_sizes() == v.sym_sizes() &&
                   q.sym_size(0) == k.sym_size(0) && q.sym_size(3) == k.sym_size(3),
-              "causal_attention: q must be [B, H, L, hd] and k, v [B, G, T, hd], got ", q.sym_sizes(), ", ", k.sym_sizes(),
-              " and ", v.sym_sizes());
+              "causal_attention: q must be [B, H, L, hd] and k, v [B, G, T, hd], got ", q.sym_sizes(), ", ",
+              k.sym_sizes(), " and ", v.sym_sizes());
   TORCH_CHECK(k.sym_size(1) > 0 && q.sym_size(1) % k.sym_size(1) == 0,
               "causal_attention: the heads of q must be a multiple of those of k, got ", q.sym_size(1), " and ",
               k.sym_size(1));
-  TORCH_CHECK(k.sym_size(2) >= q.sym_size(2), "causal_attention: the queries are the last of the tokens, of which there are ",
-              k.sym_size(2), ", fewer than the ", q.sym_size(2), " queries");
+  TORCH_CHECK(k.sym_size(2) >= q.sym_size(2),
+              "causal_attention: the queries are the last of the tokens, of which there are ", k.sym_size(2),
+              ", fewer than the ", q.sym_size(2), " queries");
   TORCH_CHECK(window >= 0, "causal_attention: window must not be negative; 0 shows all tokens before");
   TORCH_CHECK(!given(positions) || (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
                                     positions->sym_size(0) == k.sym_size(0) && positions->sym_size(1) == k.sym_size(2)),
               "causal_attention: positions must be int64 [B, T] = [", k.sym_size(0), ", ", k.sym_size(2), "]");
 }
 
-// Zeros [B, heads, tokens, hd], stored as [B, tokens, heads, hd].
-Tensor zeros_tokens_first(const Tensor& like, at::ScalarType dtype) {
-  return at::zeros_symint({like.sym_size(0), like.sym_size(2), like.sym_size(1), like.sym_size(3)},
-                          like.options().dtype(dtype))
-      .transpose(1, 2);
+// Memory [B, heads, tokens, hd], stored as [B, tokens, heads, hd]; `zero`: of zeros.
+Tensor tokens_first(const Tensor& like, at::ScalarType dtype, bool zero) {
+  const c10::SymDimVector sizes{like.sym_size(0), like.sym_size(2), like.sym_size(1), like.sym_size(3)};
+  const auto options = like.options().dtype(dtype);
+  return (zero ? at::zeros_symint(sizes, options) : at::empty_symint(sizes, options)).transpose(1, 2);
 }
 
-Outputs make_outputs(const Tensor& q, at::ScalarType dtype) {
-  return {zeros_tokens_first(q, dtype), at::zeros_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},
-                                                         q.options().dtype(compute_dtype(q)))};
+// Kernels write what belongs to tokens, and nothing of padding.
+Outputs make_outputs(const Tensor& q, at::ScalarType dtype, bool zero) {
+  const c10::SymDimVector sizes{q.sym_size(0), q.sym_size(1), q.sym_size(2)};
+  const auto options = q.options().dtype(compute_dtype(q));
+  return {tokens_first(q, dtype, zero), zero ? at::zeros_symint(sizes, options) : at::empty_symint(sizes, options)};
 }
 
 // As the kernels read it: in the compute dtype, heads contiguous.
@@ -80,7 +85,8 @@ AttentionHeads<T> mutable_heads(const Tensor& t) {
   return {t.mutable_data_ptr<T>(), t.stride(0), t.stride(1), t.stride(2)};
 }
 
-std::vector<SeenTokens> seen_tokens(const Tensor& q, const Tensor& k, int64_t window, const OptionalTensor& positions_in) {
+std::vector<SeenTokens> seen_tokens(const Tensor& q, const Tensor& k, int64_t window,
+                                    const OptionalTensor& positions_in) {
   const Tensor positions = given(positions_in) ? positions_in->contiguous() : Tensor();
   std::vector<SeenTokens> rows;
   for (int64_t b = 0; b < q.size(0); ++b) {
@@ -98,15 +104,26 @@ double scale_of(const Tensor& q, std::optional<double> scale) {
 int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
 
 template <class T>
-Outputs run_forward(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, std::optional<double> scale, int64_t window,
-                    const OptionalTensor& positions, bool reference) {
+Outputs run_forward(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, std::optional<double> scale,
+                    int64_t window, const OptionalTensor& positions, bool reference) {
   const auto dtype = compute_dtype(q_in);
   const Tensor q = readable(q_in, dtype), k = readable(k_in, dtype), v = readable(v_in, dtype);
   const std::vector<SeenTokens> rows = seen_tokens(q, k, window, positions);
-  auto [y, lse] = make_outputs(q, dtype);
-  CausalAttentionForward<T> p{q.size(0), q.size(1), k.size(1), q.size(2), k.size(2), q.size(3),
-                              static_cast<T>(scale_of(q, scale)), rows.data(), heads<T>(q), heads<T>(k), heads<T>(v),
-                              mutable_heads<T>(y), lse.template mutable_data_ptr<T>(), nullptr};
+  auto [y, lse] = make_outputs(q, dtype, given(positions) || reference);
+  CausalAttentionForward<T> p{q.size(0),
+                              q.size(1),
+                              k.size(1),
+                              q.size(2),
+                              k.size(2),
+                              q.size(3),
+                              static_cast<T>(scale_of(q, scale)),
+                              rows.data(),
+                              heads<T>(q),
+                              heads<T>(k),
+                              heads<T>(v),
+                              mutable_heads<T>(y),
+                              lse.template mutable_data_ptr<T>(),
+                              nullptr};
   const int64_t shared = p.heads / p.kv_heads, seen = window > 0 ? std::min(window, p.keys) : p.keys;
   if (q.numel() == 0) {
     return {y.to(q_in.scalar_type()), lse};
@@ -117,12 +134,14 @@ Outputs run_forward(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, 
     const int64_t chunks = causal_attention_chunks(p.keys);
     const Tensor partial = at::empty({p.batch * p.heads * p.queries * chunks, p.size + 2}, q.options());
     p.partial = partial.template mutable_data_ptr<T>();
-    at::parallel_for(0, p.batch * p.kv_heads * chunks, grain(2 * p.queries * shared * std::min(seen, kAttentionStepKeys) * p.size),
+    at::parallel_for(0, p.batch * p.kv_heads * chunks,
+                     grain(2 * p.queries * shared * std::min(seen, kAttentionStepKeys) * p.size),
                      [&](int64_t begin, int64_t end) { causal_attention_step(p, begin, end); });
     at::parallel_for(0, p.batch * p.heads, grain(p.queries * chunks * p.size),
                      [&](int64_t begin, int64_t end) { causal_attention_join(p, begin, end); });
   } else {
-    at::parallel_for(0, p.batch * p.heads * causal_attention_blocks(p.queries), grain(2 * kAttentionQueries * seen * p.size),
+    at::parallel_for(0, p.batch * p.heads * causal_attention_blocks(p.queries),
+                     grain(2 * kAttentionQueries * seen * p.size),
                      [&](int64_t begin, int64_t end) { causal_attention_forward(p, begin, end); });
   }
   return {y.to(q_in.scalar_type()), lse};
@@ -138,11 +157,11 @@ Outputs forward_cpu(const Tensor& q, const Tensor& k, const Tensor& v, std::opti
 Outputs forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, std::optional<double>, int64_t window,
                      const OptionalTensor& positions, bool) {
   check(q, k, v, window, positions);
-  return make_outputs(q, q.scalar_type());
+  return make_outputs(q, q.scalar_type(), false);
 }
 
-Gradients make_gradients(const Tensor& q, const Tensor& k, at::ScalarType dtype) {
-  return {zeros_tokens_first(q, dtype), zeros_tokens_first(k, dtype), zeros_tokens_first(k, dtype)};
+Gradients make_gradients(const Tensor& q, const Tensor& k, at::ScalarType dtype, bool zero) {
+  return {tokens_first(q, dtype, zero), tokens_first(k, dtype, zero), tokens_first(k, dtype, zero)};
 }
 
 template <class T>
@@ -150,10 +169,12 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_lse_in, const
                        const Tensor& v_in, const Tensor& y_in, const Tensor& lse, std::optional<double> scale,
                        int64_t window, const OptionalTensor& positions, bool reference) {
   const auto dtype = compute_dtype(q_in);
-  const Tensor q = readable(q_in, dtype), k = readable(k_in, dtype), v = readable(v_in, dtype), y = readable(y_in, dtype);
+  const Tensor q = readable(q_in, dtype), k = readable(k_in, dtype), v = readable(v_in, dtype),
+               y = readable(y_in, dtype);
   const Tensor grad_y = readable(grad_y_in, dtype), grad_lse = grad_lse_in.contiguous();
   const std::vector<SeenTokens> rows = seen_tokens(q, k, window, positions);
-  Gradients gradients = make_gradients(q, k, dtype);
+  // Without queries nothing is written.
+  Gradients gradients = make_gradients(q, k, dtype, given(positions) || reference || q.numel() == 0);
   const CausalAttentionBackward<T> p{q.size(0),
                                      q.size(1),
                                      k.size(1),
@@ -194,7 +215,7 @@ Gradients backward_cpu(const Tensor& grad_y, const Tensor& grad_lse, const Tenso
 
 Gradients backward_meta(const Tensor&, const Tensor&, const Tensor& q, const Tensor& k, const Tensor&, const Tensor&,
                         const Tensor&, std::optional<double>, int64_t, const OptionalTensor&, bool) {
-  return make_gradients(q, k, compute_dtype(q));
+  return make_gradients(q, k, compute_dtype(q), false);
 }
 
 Outputs call_forward(const Tensor& q, const Tensor& k, const Tensor& v, std::optional<double> scale, int64_t window,
@@ -226,10 +247,10 @@ class CausalAttention : public torch::autograd::Function<CausalAttention> {
                                .typed<decltype(backward_cpu)>();
     const auto saved = context->get_saved_variables();
     const Tensor &q = saved[0], &positions = saved[5];
-    auto [grad_q, grad_k, grad_v] =
-        op.call(grads[0], grads[1], q, saved[1], saved[2], saved[3], saved[4],
-                context->saved_data["scale"].toOptional<double>(), context->saved_data["window"].toInt(),
-                positions.defined() ? OptionalTensor(positions) : std::nullopt, context->saved_data["reference"].toBool());
+    auto [grad_q, grad_k, grad_v] = op.call(
+        grads[0], grads[1], q, saved[1], saved[2], saved[3], saved[4],
+        context->saved_data["scale"].toOptional<double>(), context->saved_data["window"].toInt(),
+        positions.defined() ? OptionalTensor(positions) : std::nullopt, context->saved_data["reference"].toBool());
     const auto dtype = q.scalar_type();
     return {grad_q.to(dtype), grad_k.to(dtype), grad_v.to(dtype), Tensor(), Tensor(), Tensor(), Tensor()};
   }
@@ -259,7 +280,8 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
       "causal_attention(Tensor q, Tensor k, Tensor v, float? scale=None, int window=0, Tensor? positions=None)"
       " -> (Tensor y, Tensor lse)");
   m.def(
-      "causal_attention_reference(Tensor q, Tensor k, Tensor v, float? scale=None, int window=0, Tensor? positions=None)"
+      "causal_attention_reference(Tensor q, Tensor k, Tensor v, float? scale=None, int window=0, Tensor? "
+      "positions=None)"
       " -> (Tensor y, Tensor lse)");
   m.def(
       "_causal_attention_forward(Tensor q, Tensor k, Tensor v, float? scale, int window, Tensor? positions,"

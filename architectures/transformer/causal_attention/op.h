@@ -1,6 +1,6 @@
-// Causal softmax attention of L queries over T ≥ L tokens, of which the last L are the queries' own (Vaswani et al. 2017,
-// equation 1; grouped keys and values of Ainslie et al. 2023; softmax in one pass over blocks of keys as Milakov &
-// Gimelshein 2018 and Dao et al. 2022). Head h reads key head ⌊h G / H⌋. For a query i and the keys j that it sees:
+// Causal softmax attention of L queries over T ≥ L tokens, of which the last L are the queries' own (Vaswani et al.
+// 2017, equation 1; grouped keys and values of Ainslie et al. 2023; softmax in one pass over blocks of keys as Milakov
+// & Gimelshein 2018 and Dao et al. 2022). Head h reads key head ⌊h G / H⌋. For a query i and the keys j that it sees:
 //
 //   s_ij = scale q_i·k_j,    lse_i = log Σ_j e^{s_ij},    p_ij = e^{s_ij - lse_i},    y_i = Σ_j p_ij v_j
 //
@@ -21,11 +21,12 @@ namespace hippodrome {
 inline constexpr int64_t kAttentionQueries = 48;
 // Keys of a work item of the kernel for few queries, which divides long caches among threads.
 inline constexpr int64_t kAttentionStepKeys = 1024;
-// As many pairs of a query and a head of its group, or fewer, take that kernel: vectors along the head, not along queries.
+// As many pairs of a query and a head of its group, or fewer, take that kernel: vectors along the head, not along
+// queries.
 inline constexpr int64_t kAttentionStepRows = 8;
 
-// The tokens of one row that are not padding, numbered from 0, and what each of them sees: the tokens from `first_seen` to
-// itself. Both are never less for a later token.
+// The tokens of one row that are not padding, numbered from 0, and what each of them sees: the tokens from `first_seen`
+// to itself. Both are never less for a later token.
 class SeenTokens {
  public:
   // positions [T] of the row, or null for a plain run.
@@ -42,6 +43,7 @@ class SeenTokens {
     count_ = static_cast<int64_t>(columns_.size());
   }
 
+  bool plain() const { return plain_; }
   int64_t count() const { return count_; }
   int64_t first_query() const { return first_query_; }  // the first token that is one of the queries
   // Where the token stands in the row, padding counted.
@@ -70,12 +72,12 @@ template <class T>
 struct CausalAttentionForward {
   int64_t batch, heads, kv_heads, queries, keys, size;  // B, H, G, L, T, hd
   T scale;
-  const SeenTokens* rows;         // [B]
-  AttentionHeads<const T> q;      // [B, H, L, hd]
-  AttentionHeads<const T> k, v;   // [B, G, T, hd]
-  AttentionHeads<T> y;            // [B, H, L, hd]; zero on entry where a query is padding
-  T* lse;                         // [B, H, L]; zero on entry
-  T* partial;                     // [B, G, chunks, L H/G, hd + 2], the kernel for few queries alone
+  const SeenTokens* rows;        // [B]
+  AttentionHeads<const T> q;     // [B, H, L, hd]
+  AttentionHeads<const T> k, v;  // [B, G, T, hd]
+  AttentionHeads<T> y;           // [B, H, L, hd]; zero on entry where a query is padding
+  T* lse;                        // [B, H, L]; zero on entry where a query is padding
+  T* partial;                    // [B, G, chunks, L H/G, hd + 2], the kernel for few queries alone
 };
 
 template <class T>
@@ -84,13 +86,15 @@ struct CausalAttentionBackward {
   T scale;
   const SeenTokens* rows;
   AttentionHeads<const T> q, k, v;
-  AttentionHeads<const T> y, grad_y;      // [B, H, L, hd]
-  const T *lse, *grad_lse;                // [B, H, L]
-  AttentionHeads<T> grad_q;               // [B, H, L, hd]; all gradients zero on entry
-  AttentionHeads<T> grad_k, grad_v;       // [B, G, T, hd]
+  AttentionHeads<const T> y, grad_y;  // [B, H, L, hd]
+  const T *lse, *grad_lse;            // [B, H, L]
+  AttentionHeads<T> grad_q;  // [B, H, L, hd]; gradients zero on entry where tokens are padding, all in the reference
+  AttentionHeads<T> grad_k, grad_v;  // [B, G, T, hd]
 };
 
-inline int64_t causal_attention_blocks(int64_t queries) { return (queries + kAttentionQueries - 1) / kAttentionQueries; }
+inline int64_t causal_attention_blocks(int64_t queries) {
+  return (queries + kAttentionQueries - 1) / kAttentionQueries;
+}
 inline int64_t causal_attention_chunks(int64_t keys) { return (keys + kAttentionStepKeys - 1) / kAttentionStepKeys; }
 
 // Forward over items [begin, end) of B · H · blocks.
@@ -102,8 +106,8 @@ template <class T>
 void causal_attention_step(const CausalAttentionForward<T>& p, int64_t begin, int64_t end);
 template <class T>
 void causal_attention_join(const CausalAttentionForward<T>& p, int64_t begin, int64_t end);
-// Backward over items [begin, end) of B · G; an item goes through the heads and queries of its group in order, so that the
-// sums over them have one order.
+// Backward over items [begin, end) of B · G; an item goes through the heads and queries of its group in order, so that
+// the sums over them have one order.
 template <class T>
 void causal_attention_backward(const CausalAttentionBackward<T>& p, int64_t begin, int64_t end);
 

@@ -14,11 +14,19 @@
 HWY_BEFORE_NAMESPACE();
 namespace hippodrome::causal_attention_kernel::HWY_NAMESPACE {
 
+// In few instructions, so that the processor sees the next keys, and asks for them, while it waits for these.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE T dot(D d, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t size) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
+  auto sum = hn::Zero(d), second = sum, third = sum, fourth = sum;
   int64_t c = 0;
+  for (; c + 4 * lanes <= size; c += 4 * lanes) {
+    sum = hn::MulAdd(hn::LoadU(d, a + c), hn::LoadU(d, b + c), sum);
+    second = hn::MulAdd(hn::LoadU(d, a + c + lanes), hn::LoadU(d, b + c + lanes), second);
+    third = hn::MulAdd(hn::LoadU(d, a + c + 2 * lanes), hn::LoadU(d, b + c + 2 * lanes), third);
+    fourth = hn::MulAdd(hn::LoadU(d, a + c + 3 * lanes), hn::LoadU(d, b + c + 3 * lanes), fourth);
+  }
+  sum = hn::Add(hn::Add(sum, second), hn::Add(third, fourth));
   for (; c + lanes <= size; c += lanes) sum = hn::MulAdd(hn::LoadU(d, a + c), hn::LoadU(d, b + c), sum);
   T total = hn::GetLane(hn::SumOfLanes(d, sum));
   for (; c < size; ++c) total += a[c] * b[c];
@@ -43,6 +51,8 @@ template <class D, class T = hn::TFromD<D>>
 void weighted_sum(D d, T shrink, const T* weights, const T* v, int64_t stride, int64_t count, int64_t size, T* y) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t c = 0;
+  // As much of a row at once as registers hold: memory is then read front to back.
+  for (; c + 8 * lanes <= size; c += 8 * lanes) add_rows<8>(d, shrink, weights, v + c, stride, count, y + c);
   for (; c + 4 * lanes <= size; c += 4 * lanes) add_rows<4>(d, shrink, weights, v + c, stride, count, y + c);
   for (; c + lanes <= size; c += lanes) add_rows<1>(d, shrink, weights, v + c, stride, count, y + c);
   for (; c < size; ++c) {

@@ -1,6 +1,7 @@
 #include "architectures/transformer/attention/attention.h"
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -38,6 +39,29 @@ TEST(Rotary, GradientIsTheRotationBack) {
     y.mul(other).sum().backward();
     // The rotation R is orthogonal: R(Rᵀ other) = other.
     EXPECT_LT(farthest(rotate(x.grad(), table, layout), other), 1e-12);
+  }
+}
+
+// Parts of unequal head counts, as grouped keys have them, against rotations of each; the gradients too, once as
+// LibTorch's graph calls them and once where they get a graph of their own.
+TEST(Rotary, HeadsOfAProjectionRotateAsTheirPartsDo) {
+  const Tensor table = rotary_table(at::arange(5).unsqueeze(0), rotary_frequencies(6, 1e4), at::kDouble);
+  for (const RotaryLayout layout : {RotaryLayout::kHalf, RotaryLayout::kInterleaved}) {
+    for (const bool graph : {false, true}) {
+      const Tensor projected = drawn({2, 5, (3 + 2 * 2) * 6}, 1).requires_grad_();
+      const Tensor other_q = drawn({2, 5, 3, 6}, 2), other_k = drawn({2, 5, 2, 6}, 3), other_v = drawn({2, 5, 2, 6}, 4);
+      const auto gradient = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
+        const Tensor sum = q.mul(other_q).sum().add(k.mul(other_k).sum()).add(v.mul(other_v).sum());
+        return torch::autograd::grad({sum}, {projected}, {}, /*retain_graph=*/true, /*create_graph=*/graph)[0];
+      };
+      const auto [q, k, v] = rotate_heads(projected, 3, 2, table, layout);
+      const auto parts = projected.view({2, 5, 7, 6}).split_with_sizes({3, 2, 2}, 2);
+      const Tensor q_apart = rotate(parts[0], table, layout), k_apart = rotate(parts[1], table, layout);
+      EXPECT_EQ(farthest(q, q_apart), 0.0);
+      EXPECT_EQ(farthest(k, k_apart), 0.0);
+      EXPECT_EQ(farthest(v, parts[2]), 0.0);
+      EXPECT_EQ(farthest(gradient(q, k, v), gradient(q_apart, k_apart, parts[2])), 0.0);
+    }
   }
 }
 
