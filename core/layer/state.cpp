@@ -140,7 +140,7 @@ State State::select(const Tensor& rows) const {
 
 void State::assign_rows(const Tensor& rows, const State& source) {
   for (auto& [name, entry] : entries_) {
-    TORCH_CHECK(entry.kind != StateKind::kPerToken, "rows of a per-token state cannot be assigned one by one");
+    TORCH_CHECK(entry.kind == StateKind::kPerRow, "rows of a per-token or per-source state cannot be assigned one by one");
     const Tensor& value = source.at(name).value;
     if (at::GradMode::is_enabled()) {
       entry.value = entry.value.index_copy(0, rows, value);

@@ -168,7 +168,7 @@ TEST(State, SelectsRowsInAnyOrderAndNumber) {
   state.append("cache", at::arange(6).to(at::kFloat).view({3, 1, 2}));
   const State chosen = state.select(rows_of({2, 0, 2, 1}));
   EXPECT_TRUE(at::equal(chosen.get("h").select(1, 0), at::tensor(std::vector<float>{4, 0, 4, 2})));
-  EXPECT_TRUE(at::equal(chosen.get("source"), at::tensor(std::vector<float>{2, 0, 2, 1})));
+  EXPECT_TRUE(at::equal(chosen.expanded("source"), at::tensor(std::vector<float>{2, 0, 2, 1})));
   EXPECT_EQ(chosen.tokens("cache"), 1);
   EXPECT_TRUE(at::equal(chosen.get("cache").select(2, 1).flatten(), at::tensor(std::vector<float>{5, 1, 5, 3})));
   chosen.get("h").fill_(0.0);
