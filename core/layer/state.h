@@ -64,7 +64,7 @@ class State {
   // The state of the given rows, in that order ([n] int64): beam reordering, or cutting a batch. A copy, but of
   // kPerSource entries only the rows' sources change: their values are shared, less the sources that no row is left on.
   State select(const Tensor& rows) const;
-  // Writes the rows of `source` ([n] of them) over the given rows of this one; only for states without kPerToken
+  // Writes the rows of `source` ([n] of them) over the given rows of this one; only for states of kPerRow
   // entries.
   void assign_rows(const Tensor& rows, const State& source);
 
