@@ -147,7 +147,7 @@ def speed(rows):
 
 
 def most_speed(rows):
-    """Tokens per second that a side stayed below in its first sample, which was given up."""
+    """Tokens per second that a side stayed below in its first sample, behind a whole warm-up, which was given up."""
     return next((row["tokens"] / row["at_least_seconds"] for row in rows if "at_least_seconds" in row), None)
 
 
@@ -231,7 +231,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="samples per turn")
     parser.add_argument("--seconds", type=float, default=15.0, help="after which a turn takes no further sample")
     parser.add_argument("--limit", type=float, default=180.0, help="seconds after which a turn is stopped")
-    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which a peer's first sample is given up")
+    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which a peer's first sample, behind its warm-up, is given up")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain", action="store_true", help="torch also without keeping freed memory")
     parser.add_argument("--huge-pages", action="store_true", help="torch also with huge pages")

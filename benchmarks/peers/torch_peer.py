@@ -135,7 +135,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which the first step is given up")
+    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which a first sample is given up")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
@@ -152,17 +152,17 @@ def main():
         print(json.dumps({"parameters": parameters, "tokens": tokens, "samples_seconds": [], "at_least_seconds": arguments.cap}),
               flush=True)
         os._exit(0)
-    cap = threading.Timer(arguments.cap, give_up)
-    cap.start()
     start = time.perf_counter()
     work()  # warm-up: allocations, caches, compilation
     warm_up = time.perf_counter() - start
-    cap.cancel()
+    cap = threading.Timer(arguments.cap, give_up)
+    cap.start()
     samples, start = [], time.perf_counter()
     while len(samples) < arguments.repeats and (not samples or time.perf_counter() - start < arguments.seconds):
         begin = time.perf_counter()
         work()
         samples.append(time.perf_counter() - begin)
+        cap.cancel()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"parameters": parameters, "tokens": tokens, "samples_seconds": samples, "warm_up_seconds": warm_up,
                       "peak_bytes": peak * 1024, "rest_bytes": before * 1024}))
