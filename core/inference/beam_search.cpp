@@ -185,7 +185,10 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
         const int64_t row = static_cast<int64_t>(s) * width + k;
         Beam grown = search.beams[static_cast<size_t>(k)];
         grown.log_probability = total;
-        if (!attention.empty()) grown.attention.push_back(attention.row(row));
+        if (!attention.empty()) {
+          grown.attention.push_back(attention.row(row));
+          grown.attention.back().resize(sources[search.source].size() + 1);  // without the padding
+        }
         if (id == marks.end) {
           // An end counts where it is among the `beam` best; behind them a better way on is kept.
           if (c < beam) search.done.push_back(hypothesis_of(std::move(grown), /*finished=*/true, options));
@@ -232,11 +235,6 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
   if (!options.attention) {
     for (auto& hypotheses : results) {
       for (Hypothesis& hypothesis : hypotheses) hypothesis.attention.clear();
-    }
-  }
-  for (size_t i = 0; i < results.size(); ++i) {
-    for (Hypothesis& hypothesis : results[i]) {
-      for (auto& weights : hypothesis.attention) weights.resize(sources[i].size() + 1);  // without the padding
     }
   }
   return results;

@@ -144,6 +144,7 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::make(const ModelCo
       return absl::InvalidArgumentError("[" + path + "] handover = true needs an encoder whose states are handed over");
     }
     RETURN_IF_ERROR(check_handover(*model->encoder_, *model->decoder_, path));
+    model->decoder_->continue_states();
   }
   const int64_t width = model->decoder_->output_width();
   if (config.tied) {

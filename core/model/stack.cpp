@@ -3,6 +3,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
@@ -135,8 +136,12 @@ Tensor Stack::embed(const Tensor& tokens, const Context& context) const {
 Tensor Stack::forward(const Tensor& tokens, const Context& context, std::vector<State>* states,
                       at::ScalarType compute_dtype) {
   Tensor x = embed(tokens, context);
+  Context at_blocks = context;
+  if (continues_states_ && context.ragged) {
+    at_blocks.positions = at::where(context.positions.eq(0), context.positions.add(1), context.positions);
+  }
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    x = blocks_[i]->forward(x, context, states ? &(*states)[i] : nullptr, compute_dtype);
+    x = blocks_[i]->forward(x, at_blocks, states ? &(*states)[i] : nullptr, compute_dtype);
   }
   if (final_norm_) x = final_norm_->forward(x);
   return x.to(compute_dtype);

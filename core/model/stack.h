@@ -47,6 +47,9 @@ class Stack {
   Tensor forward(const Tensor& tokens, const Context& context, std::vector<State>* states,
                  at::ScalarType compute_dtype);
 
+  // From now on a row's first token continues the states that are given, which layers would otherwise start anew at position 0.
+  void continue_states() { continues_states_ = true; }
+
   int64_t output_width() const { return output_width_; }  // E
   const ParameterPtr& embedding() const { return embedding_; }
   std::vector<State> initial_states(const StateSpec& spec) const;
@@ -61,6 +64,7 @@ class Stack {
   StackConfig config_;
   std::string name_;
   int64_t output_width_ = 0;
+  bool continues_states_ = false;
   ParameterPtr embedding_;           // [V, D]
   ParameterPtr position_embedding_;  // [P, D], learned positions only
   std::optional<Norm> embedding_norm_;

@@ -46,7 +46,7 @@ inline const std::vector<std::pair<std::string, std::string>>& all() {
   static const std::vector<std::pair<std::string, std::string>> models = {
       {"sutskever",
        "pattern = [\"lstm\"]\nrepeats = 2\nwidth = 6\nnorm_position = \"none\"\nresidual = false\nhandover = true\n"
-       "[encoder]\npattern = [\"lstm\"]\nreverse = true"},
+       "[encoder]\npattern = [\"lstm\"]\nreverse = true\nfinal_norm = false"},
       {"rnnencdec",
        "pattern = [\"attentive_gru\"]\nrepeats = 1\nwidth = 6\nnorm_position = \"none\"\nresidual = false\n"
        "[blocks.attentive_gru]\ncontext = \"last\"\nstart = \"last\"\n"

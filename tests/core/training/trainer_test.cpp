@@ -246,16 +246,16 @@ TEST_F(TrainerTest, EvaluatesTheMeanOverAllLabels) {
 TEST_F(TrainerTest, LossCountsLabelledPositionsOnly) {
   auto model = toys::drawn_model(toys::kToyModel, 2);
   Batch batch = *task_->batch({Split::kTrain, 1, 0, 4, 8});
-  const BatchLoss all = batch_loss(*model, batch, false, true);
+  const BatchLoss all = batch_loss(*model, batch, nullptr, true);
   EXPECT_EQ(all.labels, 32);
   batch.labels = batch.labels.clone();
   batch.labels.narrow(1, 0, 6).fill_(kNoLabel);
-  const BatchLoss some = batch_loss(*model, batch, false, true);
+  const BatchLoss some = batch_loss(*model, batch, nullptr, true);
   EXPECT_EQ(some.labels, 8);
   EXPECT_LE(some.correct, 8);
   EXPECT_LT(some.sum.item().toDouble(), all.sum.item().toDouble());
   batch.labels.fill_(kNoLabel);
-  const BatchLoss none = batch_loss(*model, batch, false, true);
+  const BatchLoss none = batch_loss(*model, batch, nullptr, true);
   EXPECT_EQ(none.labels, 0);
   EXPECT_EQ(none.sum.item().toDouble(), 0.0);
 }
