@@ -347,8 +347,8 @@ TEST(AttentiveScan, ReferenceCountsItsOperations) {
     FlopMeter meter;
     op(c, true)(in);
     const int64_t gates = in[1].size(0), attention = keys * (4 * features + 4 + 2 * width) + 3;
-    // A unit: sigmoids of 4 operations, a tanh for the candidate; 5 more for the state of a gru, 5 for that of an lstm.
-    const int64_t unit = cell == "gru" ? 2 * 4 + 1 + 5 : 3 * 4 + 1 + 5;
+    // A unit: sigmoids of 3 operations, a tanh for the candidate; 5 more for the state of a gru, 5 for that of an lstm.
+    const int64_t unit = cell == "gru" ? 2 * 3 + 1 + 5 : 3 * 3 + 1 + 5;
     EXPECT_EQ(meter.flops(), 2 * 4 * (2 * n * features + attention + 2 * gates * (n + width) + unit * n)) << cell;
   }
 }
