@@ -61,8 +61,8 @@ void attention(benchmark::State& state, bool backward) {
   const Problem problem(state);
   state.counters["ns_per_element"] =
       side_by_side::ns_per_element(state, problem.elements(), [&] { problem.ours(backward); });
-  state.counters["speedup_vs_libtorch"] =
-      side_by_side::ratio([&] { problem.ours(backward); }, [&] { problem.libtorch(backward); }, 5);
+  state.counters["speedup_vs_libtorch"] = side_by_side::ratio(
+      [&] { problem.ours(backward); }, [&] { problem.libtorch(backward); }, problem.elements() > 1e8 ? 3 : 9);
   state.counters["peak_MB"] = peak_megabytes([&] { problem.ours(backward); });
   state.counters["peak_MB_libtorch"] = peak_megabytes([&] { problem.libtorch(backward); });
   if (problem.elements() < 2e7) {
