@@ -45,7 +45,7 @@ function mapLayout(maps, width) {
     1, ...maps.flatMap(({sample}) => sample[name].map((label) => symbolLabel(label).length)));
   const columns = Math.max(1, ...maps.map(({sample}) => sample.source.length));
   const left = 7.2 * longest("target") + 16, turned = longest("source") > 2;
-  const top = turned ? 6.4 * longest("source") + 12 : 22, spill = turned ? 3.6 * longest("source") : 4;
+  const top = turned ? 6.4 * longest("source") + 12 : 22, spill = turned ? 3.6 * longest("source") + 8 : 4;
   const titled = Math.max(...maps.map(({model}) => 8.4 * model.length + 6));
   let side, beside = maps.length;
   for (;; --beside) {
