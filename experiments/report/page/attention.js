@@ -128,8 +128,7 @@ function attentionMaps(maps, {theme, width}) {
       range: [-0.5, source.length - 0.5]
     });
     axes[`yaxis${n}`] = words(said, {domain: y, anchor: `x${n}`, range: [said.length - 0.5, -0.5]});
-    annotations.push(
-      {...panelTitle(model, {x, y}, theme), xshift: 6 - plan.left, yshift: plan.top, font: {size: 14, color: ink.text}});
+    annotations.push({...panelTitle(model, {x, y}, theme), xshift: 6 - plan.left, yshift: plan.top});
   });
   const coloraxis = {
     cmin: 0,
@@ -195,7 +194,8 @@ function attentionFigure(facts) {
       `adds up to 1.${seeds.length === 1 ? ` Of the training with seed ${seeds[0]}.` : ""}`,
     controls: (redraw) => {
       if (sources.length < 2) return null;
-      const names = sources.map((s, i) => [s, `${i + 1} of ${sources.length}: ${clipped(sentence(JSON.parse(s)), 48)}`]);
+      const names = sources.map(
+        (s, i) => [s, `${i + 1} of ${sources.length}: ${clipped(sentence(JSON.parse(s)), 48)}`]);
       return stepper("Source", names, source, (value) => { source = value; redraw(); });
     },
     build,

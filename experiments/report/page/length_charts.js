@@ -113,7 +113,8 @@ function byLengthFigure(facts) {
         xaxis: axis(
           theme, facts.pairs ? "source length (symbols)" : "sequence length (tokens)",
           {type: "log", range: xRange, tickvals: ticks, ticktext: ticks.map((x) => grouped(x)), showgrid: false}),
-        yaxis: axis(theme, `${unit.title} (${quantity.better})`, {range: yRange, tickformat: unit.percent ? ".0%" : ""}),
+        yaxis: axis(
+          theme, `${unit.title} (${quantity.better})`, {range: yRange, tickformat: unit.percent ? ".0%" : ""}),
         ...lines,
       },
     };
