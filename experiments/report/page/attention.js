@@ -2,8 +2,9 @@
 "use strict";
 
 const MAP = {
-  largest: 26,  // px a square
-  smallest: 16,
+  largest: 30,  // px a square
+  smallest: 12,
+  scrolling: 18,  // where even one map is too wide: for fingers
   gap: 30,
   title: 24,
   bottom: 58,  // for the scale of weights
@@ -27,7 +28,11 @@ function attentionTrainings(facts) {
   });
 }
 
-// Symbols as one line of text; tokens of text mark their spaces by "▁".
+// A symbol as it stands at the edge of a map. Tokens of text mark their spaces by "▁", which is as heavy as a letter.
+const symbolText = (label) => String(label).replaceAll("▁", "·");
+const symbolLabel = (label) => clipped(symbolText(label), MAP.longest);
+
+// Symbols as one line of text.
 function sentence(labels) {
   const words = labels.map(String).filter((label) => label !== "</s>");
   return words.some((w) => w.includes("▁")) ? words.join("").replaceAll("▁", " ").trim() : words.join(" ");
@@ -36,19 +41,21 @@ function sentence(labels) {
 // Where the maps stand, in px: as many beside each other as fit with squares that can be told apart. A map that is
 // wider than the page all the same makes the chart as wide as itself; on paper, its squares shrink.
 function mapLayout(maps, width) {
-  const labels = (name) => maps.flatMap(({sample}) => sample[name].map((label) => clipped(String(label), MAP.longest)));
-  const longest = (name) => Math.max(1, ...labels(name).map((label) => label.length));
+  const longest = (name) => Math.max(
+    1, ...maps.flatMap(({sample}) => sample[name].map((label) => symbolLabel(label).length)));
   const columns = Math.max(1, ...maps.map(({sample}) => sample.source.length));
-  const left = 7.2 * longest("target") + 12, turned = longest("source") > 2;
-  const top = turned ? 6.4 * longest("source") + 12 : 22, spill = turned ? 3.6 * longest("source") : 4;
-  const smallest = printing ? 4 : MAP.smallest;
-  let side, beside = maps.length || 1;
+  const left = 7.2 * longest("target") + 16, turned = longest("source") > 2;
+  const top = turned ? 6.4 * longest("source") + 12 : 22, spill = turned ? 3.6 * longest("source") + 8 : 4;
+  const titled = Math.max(...maps.map(({model}) => 8.4 * model.length + 6));
+  let side, beside = maps.length;
   for (;; --beside) {
-    side = Math.floor(((width - MAP.gap * (beside - 1)) / beside - left - spill) / columns);
-    if (side >= smallest || beside === 1) break;
+    const room = (width - MAP.gap * (beside - 1)) / beside;
+    side = Math.floor((room - left - spill) / columns);
+    if (beside === 1 || (side >= MAP.smallest && room >= titled)) break;
   }
-  side = Math.min(MAP.largest, Math.max(smallest, side));
-  const mapWidth = left + columns * side + spill;
+  if (side < MAP.smallest) side = printing ? Math.max(4, side) : MAP.scrolling;
+  side = Math.min(MAP.largest, side);
+  const mapWidth = Math.max(titled, left + columns * side + spill);
   const places = [];
   let y = 0;
   for (let i = 0; i < maps.length; i += beside) {
@@ -81,8 +88,8 @@ function attentionMaps(maps, {theme, width}) {
     const n = i ? String(i + 1) : "", place = plan.places[i];
     const x = [place.x / whole, (place.x + place.width) / whole];
     const y = [1 - (place.y + place.height) / plan.height, 1 - place.y / plan.height];
-    const said = sample.weights.map((_, row) => (row < sample.target.length ? String(sample.target[row]) : "…"));
-    const source = sample.source.map(String);
+    const said = sample.weights.map((_, row) => (row < sample.target.length ? symbolText(sample.target[row]) : "…"));
+    const source = sample.source.map(symbolText);
     const weights = said.map((_, row) => source.map((_, k) => {
       const weight = sample.weights[row][k];
       return isNumber(weight) ? weight : null;
@@ -107,7 +114,7 @@ function attentionMaps(maps, {theme, width}) {
       tickvals: labels.map((_, k) => k),
       ticktext: labels.map((label) => plotText(clipped(label, MAP.longest))),
       tickfont: {size: font, color: ink.text},
-      ticks: "",
+      tickcolor: "rgba(0,0,0,0)",  // a little room
       showline: false,
       showgrid: false,
       fixedrange: true,
@@ -121,8 +128,7 @@ function attentionMaps(maps, {theme, width}) {
       range: [-0.5, source.length - 0.5]
     });
     axes[`yaxis${n}`] = words(said, {domain: y, anchor: `x${n}`, range: [said.length - 0.5, -0.5]});
-    annotations.push(
-      {...panelTitle(model, {x, y}, theme), xshift: 6 - plan.left, yshift: plan.top, font: {size: 14, color: ink.text}});
+    annotations.push({...panelTitle(model, {x, y}, theme), xshift: 6 - plan.left, yshift: plan.top});
   });
   const coloraxis = {
     cmin: 0,
@@ -162,16 +168,21 @@ function attentionFigure(facts) {
     const looking = trainings.filter(({model}) => shown(model));
     const maps = looking.filter(({samples}) => samples.has(source))
                    .map(({model, samples}) => ({model, sample: samples.get(source)}));
+    const drawing = maps.length ? attentionMaps(maps, options) : null;
     const without = looking.filter(({samples}) => !samples.has(source)).map(({model}) => model);
     const notes = [
       maps.some(({sample}) => sample.weights.length > sample.target.length) ?
         "The row … is that of the symbol at which a model was cut off." :
         "",
+      maps.some(({sample}) => [...sample.source, ...sample.target].some((label) => String(label).includes("▁"))) ?
+        "A dot in a symbol is a space." :
+        "",
       without.length ? `Not kept for this source by ${listing(without)}.` : "",
       looking.length ? "" : "No shown model kept its attention.",
+      drawing?.width > options.width ? "Scroll the maps sideways to see them whole." : "",
     ].filter(Boolean);
-    if (!maps.length) return {data: [], layout: {xaxis: {visible: false}, yaxis: {visible: false}}, height: 120, notes};
-    return {...attentionMaps(maps, options), notes};
+    if (drawing) return {...drawing, notes};
+    return {data: [], layout: {xaxis: {visible: false}, yaxis: {visible: false}}, height: 120, notes};
   };
   const seeds = [...new Set(trainings.map(({seed}) => seed).filter(isNumber))];
   return figure({
@@ -183,7 +194,8 @@ function attentionFigure(facts) {
       `adds up to 1.${seeds.length === 1 ? ` Of the training with seed ${seeds[0]}.` : ""}`,
     controls: (redraw) => {
       if (sources.length < 2) return null;
-      const names = sources.map((s, i) => [s, `${i + 1} of ${sources.length}: ${clipped(sentence(JSON.parse(s)), 48)}`]);
+      const names = sources.map(
+        (s, i) => [s, `${i + 1} of ${sources.length}: ${clipped(sentence(JSON.parse(s)), 48)}`]);
       return stepper("Source", names, source, (value) => { source = value; redraw(); });
     },
     build,

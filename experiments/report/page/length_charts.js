@@ -113,7 +113,8 @@ function byLengthFigure(facts) {
         xaxis: axis(
           theme, facts.pairs ? "source length (symbols)" : "sequence length (tokens)",
           {type: "log", range: xRange, tickvals: ticks, ticktext: ticks.map((x) => grouped(x)), showgrid: false}),
-        yaxis: axis(theme, `${unit.title} (${quantity.better})`, {range: yRange, tickformat: unit.percent ? ".0%" : ""}),
+        yaxis: axis(
+          theme, `${unit.title} (${quantity.better})`, {range: yRange, tickformat: unit.percent ? ".0%" : ""}),
         ...lines,
       },
     };
@@ -124,8 +125,10 @@ function byLengthFigure(facts) {
       name: `${facts.task}-by-source-length`,
       caption: "How to read this: the shaded lengths were trained on; a line that stays level to their right also " +
         "copes with longer sources. Teacher-forced, a model predicts each target symbol after the true ones before " +
-        "it; all else scores the targets that it says by itself, by greedy search. Medians over seeds, bands their " +
-        "range.",
+        "it; all else scores the targets that it says by itself, by greedy search. " +
+        // Sentences come in all lengths, drawn symbols in those that are asked for.
+        (facts.unit.percent ? "" : "A point gathers the sources longer than those of the point before. ") +
+        "Medians over seeds, bands their range.",
       controls: (redraw) => {
         if (quantities.length < 2) return null;
         return choice("Show", quantities.map((q) => [q, q.label]), quantity, (value) => {

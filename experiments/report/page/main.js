@@ -24,7 +24,8 @@ const TERMS = [
   [
     "decoding",
     "producing new tokens one at a time; the context length is how many tokens " +
-      (readsSources ? "there are to look back at: those before, or the source's with an encoder–decoder" : "came before")
+      (readsSources ? "there are to look back at: those before, or the source's with an encoder–decoder" :
+                      "came before")
   ],
   [
     "state",
