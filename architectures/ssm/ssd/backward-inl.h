@@ -28,7 +28,7 @@ struct BackwardScratch {
         N_row(padded<T>(N)),
         P_row(padded<T>(P)),
         tile_count(tiles(std::min(p.chunk, std::max<int64_t>(p.length, 1)))),
-        arena(4 * kTile * N_row + 4 * N * kTile + 4 * kTile * kTile + 7 * kTile * P_row + 3 * P_row * kTile +
+        arena(4 * kTile * N_row + 4 * N * kTile + 5 * kTile * kTile + 7 * kTile * P_row + 3 * P_row * kTile +
               (tile_count + 1) * kHeadBlock * N * P_row),
         B(arena.take(kTile * N_row)),
         C(arena.take(kTile * N_row)),
@@ -40,6 +40,7 @@ struct BackwardScratch {
         dC_t(arena.take(N * kTile)),
         S(arena.take(kTile * kTile)),
         M(arena.take(kTile * kTile)),
+        decay(arena.take(kTile * kTile)),
         dS(arena.take(kTile * kTile)),
         dS_sum(arena.take(kTile * kTile)),
         X(arena.take(kTile * P_row)),
@@ -62,7 +63,8 @@ struct BackwardScratch {
   Arena<T> arena;
   T *B, *C, *dB, *dC;          // [steps][N]
   T *B_t, *C_t, *dB_t, *dC_t;  // [N][steps]; the gradients are what the products give in this order
-  T *S, *M, *dS, *dS_sum;      // [steps][steps], lower; dS_sum over the heads of the item
+  T *S, *M, *decay, *dS;       // [steps][steps], lower
+  T* dS_sum;                   // the same, over the heads of the item
   T *X, *X_out, *dX;           // [steps][P]
   T *Y, *Y_in;                 // ungated output, and the part of it that comes from the state before the tile
   T *dy, *dy_in;               // gradient before the gate, and times exp(s_i)
@@ -183,7 +185,7 @@ void product_gradient(const Steps& steps, BackwardScratch<T>& s, HeadSums& sums)
     Vector<T> row_sum = hn::Zero(d), time_sum = hn::Zero(d);
     for (int64_t j = 0; j < end_of_rows(i, steps.count); j += kLanes<T>) {
       const int64_t at = i * kTile + j;
-      const Vector<T> dS = hn::Mul(hn::Load(d, s.dS + at), s.decays.row(steps, i, j));
+      const Vector<T> dS = hn::Mul(hn::Load(d, s.dS + at), hn::Load(d, s.decay + at));
       hn::Store(hn::Add(dS, hn::Load(d, s.dS_sum + at)), d, s.dS_sum + at);
       if (j >= i) continue;
       Vector<T> both = hn::Mul(dS, hn::Load(d, s.S + at));
@@ -279,7 +281,7 @@ void head_backward(const Params<T>& p, const Gradients<T>& grad, const Item& ite
   T* gradient = s.gradient(k);
   s.decays.find(p, item, h, steps);
   scale_inputs(p, item, h, steps, s.decays, s.X, s.X_out);
-  decay_products(steps, s.decays, s.S, s.M);
+  decay_products(steps, s.decays, s.S, s.M, s.decay);
   product(count, P, N, Left<T>{s.C, s.N_row, 1}, Right<T>{state, s.P_row}, T(0), s.Y_in, s.P_row);
   if (p.z.data != nullptr) {
     std::memcpy(s.Y, s.Y_in, count * s.P_row * sizeof(T));
@@ -303,13 +305,12 @@ void head_backward(const Params<T>& p, const Gradients<T>& grad, const Item& ite
   write_step_gradient(p, grad, item, h, steps, through_state, s, s.sums[k]);
 }
 
-// The item's rows of a partial dB or dC, [L, N]: what is in rows and what is in columns, and zeros for padding.
+// The item's rows of a partial dB or dC, [L, N], with zeros for padding.
 template <class T>
-void write_partial(const Steps& steps, int64_t N, int64_t N_row, const T* rows, const T* columns, T* partial) {
+void write_partial(const Steps& steps, int64_t N, int64_t N_row, const T* rows, T* partial) {
   if (steps.count != steps.end - steps.begin) std::fill(partial + steps.begin * N, partial + steps.end * N, T(0));
   for (int64_t i = 0; i < steps.count; ++i) {
-    T* to = partial + steps.time[i] * N;
-    for (int64_t n = 0; n < N; ++n) to[n] = rows[i * N_row + n] + columns[n * kTile + i];
+    std::memcpy(partial + steps.time[i] * N, rows + i * N_row, N * sizeof(T));
   }
 }
 
@@ -330,11 +331,13 @@ void tile_backward(const Params<T>& p, const Gradients<T>& grad, int64_t index, 
     std::fill(s.dB_t, s.dB_t + N * kTile, T(0));
     std::fill(s.dC_t, s.dC_t + N * kTile, T(0));
     for (int64_t k = 0; k < item.count; ++k) head_backward(p, grad, item, k, steps, s.state(tile, k), s);
-    product_by_lower(count, N, s.dS_sum, kTile, Right<T>{s.B, s.N_row}, T(0), s.dC, s.N_row);
-    product_by_lower_transposed(count, N, s.dS_sum, kTile, Right<T>{s.C, s.N_row}, T(0), s.dB, s.N_row);
+    transpose(s.dC_t, kTile, N, count, s.dC, s.N_row);
+    transpose(s.dB_t, kTile, N, count, s.dB, s.N_row);
+    product_by_lower(count, N, s.dS_sum, kTile, Right<T>{s.B, s.N_row}, T(1), s.dC, s.N_row);
+    product_by_lower_transposed(count, N, s.dS_sum, kTile, Right<T>{s.C, s.N_row}, T(1), s.dB, s.N_row);
   }
-  write_partial(steps, N, s.N_row, s.dB, s.dB_t, grad.B + index * p.length * N);
-  write_partial(steps, N, s.N_row, s.dC, s.dC_t, grad.C + index * p.length * N);
+  write_partial(steps, N, s.N_row, s.dB, grad.B + index * p.length * N);
+  write_partial(steps, N, s.N_row, s.dC, grad.C + index * p.length * N);
 }
 
 template <class T>

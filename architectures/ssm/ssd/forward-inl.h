@@ -66,13 +66,15 @@ void scale_inputs(const Params<T>& p, const Item& item, int64_t h, const Steps& 
   }
 }
 
-// M = S times the decays of one head, on and below the diagonal's blocks.
+// M = S times the decays of one head, on and below the diagonal's blocks; the decays themselves too where asked for.
 template <class T>
-void decay_products(const Steps& steps, const Decays<T>& decays, const T* S, T* M) {
+void decay_products(const Steps& steps, const Decays<T>& decays, const T* S, T* M, T* kept_decays = nullptr) {
   const Tag<T> d;
   for (int64_t i = 0; i < steps.count; ++i) {
     for (int64_t j = 0; j < end_of_rows(i, steps.count); j += kLanes<T>) {
-      hn::Store(hn::Mul(hn::Load(d, S + i * kTile + j), decays.row(steps, i, j)), d, M + i * kTile + j);
+      const Vector<T> decay = decays.row(steps, i, j);
+      if (kept_decays != nullptr) hn::Store(decay, d, kept_decays + i * kTile + j);
+      hn::Store(hn::Mul(hn::Load(d, S + i * kTile + j), decay), d, M + i * kTile + j);
     }
   }
 }

@@ -81,17 +81,29 @@ HWY_INLINE void product_block(int64_t inner, const Left<T>& left, const Right<T>
   }
 }
 
+// Up to kR rows in one block. Row by row, each would wait for its own few sums.
+template <int kR, int kV, class T>
+HWY_INLINE void product_rest(int64_t rows, int64_t inner, const Left<T>& left, const Right<T>& right, T scale, T* to,
+                             int64_t to_row) {
+  if constexpr (kR > 0) {
+    if (rows == kR) {
+      product_block<kR, kV>(inner, left, right, scale, to, to_row);
+    } else {
+      product_rest<kR - 1, kV>(rows, inner, left, right, scale, to, to_row);
+    }
+  }
+}
+
 template <int kV, class T>
-void product_columns(int64_t rows, int64_t inner, Left<T> left, const Right<T>& right, T scale, T* to, int64_t to_row) {
+HWY_NOINLINE void product_columns(int64_t rows, int64_t inner, Left<T> left, const Right<T>& right, T scale, T* to,
+                                  int64_t to_row) {
   int64_t r = 0;
   for (; r + kRows <= rows; r += kRows) {
     product_block<kRows, kV>(inner, Left<T>{left.data + r * left.row, left.row, left.column}, right, scale,
                              to + r * to_row, to_row);
   }
-  for (; r < rows; ++r) {
-    product_block<1, kV>(inner, Left<T>{left.data + r * left.row, left.row, left.column}, right, scale, to + r * to_row,
-                         to_row);
-  }
+  product_rest<kRows - 1, kV>(rows - r, inner, Left<T>{left.data + r * left.row, left.row, left.column}, right, scale,
+                              to + r * to_row, to_row);
 }
 
 // to [rows, columns] = scale to + left [rows, inner] right [inner, columns]. Columns are rounded up to whole vectors,

@@ -115,13 +115,43 @@ HWY_INLINE void store_part(Vector<T> v, T* to, int64_t count) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
+// to[c][r] = from[r][c] for 4 rows and columns.
+#if HWY_TARGET != HWY_SCALAR
+template <class T>
+HWY_INLINE void transpose_block(const T* from, int64_t from_row, T* to, int64_t to_row) {
+  const hn::FixedTag<T, 4> d;
+  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + from_row);
+  const auto c = hn::LoadU(d, from + 2 * from_row), e = hn::LoadU(d, from + 3 * from_row);
+  const auto ac_low = hn::InterleaveLower(d, a, c), be_low = hn::InterleaveLower(d, b, e);
+  const auto ac_high = hn::InterleaveUpper(d, a, c), be_high = hn::InterleaveUpper(d, b, e);
+  hn::StoreU(hn::InterleaveLower(d, ac_low, be_low), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, ac_low, be_low), d, to + to_row);
+  hn::StoreU(hn::InterleaveLower(d, ac_high, be_high), d, to + 2 * to_row);
+  hn::StoreU(hn::InterleaveUpper(d, ac_high, be_high), d, to + 3 * to_row);
+}
+#endif
+
 // to[c][r] = from[r][c].
 template <class T>
 void transpose(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row) {
   constexpr int64_t kSide = 16;  // a cache line of floats each way
   for (int64_t r0 = 0; r0 < rows; r0 += kSide) {
     const int64_t r_end = std::min(r0 + kSide, rows);
-    for (int64_t c = 0; c < columns; ++c) {
+    int64_t c = 0;
+#if HWY_TARGET != HWY_SCALAR
+    // Doubles are for checking: right, but four to a block of 128 bits they are not.
+    if constexpr (sizeof(T) == 4) {
+      const int64_t whole_end = r0 + (r_end - r0) / 4 * 4;
+      for (; c + 4 <= columns; c += 4) {
+        int64_t r = r0;
+        for (; r < whole_end; r += 4) transpose_block(from + r * from_row + c, from_row, to + c * to_row + r, to_row);
+        for (; r < r_end; ++r) {
+          for (int64_t k = c; k < c + 4; ++k) to[k * to_row + r] = from[r * from_row + k];
+        }
+      }
+    }
+#endif
+    for (; c < columns; ++c) {
       for (int64_t r = r0; r < r_end; ++r) to[c * to_row + r] = from[r * from_row + c];
     }
   }
