@@ -48,7 +48,7 @@ const std::vector<Published> kPublished = {
     {"seq2seq-sutskever", 384'000'000},
     {"rnnencdec", 68'540'000},
     {"rnnsearch", 80'401'000},
-    {"gnmt", 280'825'856},
+    {"gnmt", 280'826'880},
     {"vaswani-base", 63'045'632},
     {"vaswani-big", 214'171'648},
     {"gpt2", 124'439'808},
