@@ -85,8 +85,10 @@ absl::StatusOr<int> run(const TranslateArguments& arguments, const Registry& reg
 void add_translate(CLI::App& app, Program& program) {
   auto arguments = std::make_shared<TranslateArguments>();
   CLI::App* command = app.add_subcommand("translate", "Give the targets of the sources on standard input, one a line");
-  add_model_option(command, arguments->folder);
-  command->add_option("--checkpoint", arguments->folder, "the same: a trial of a race, trained on pairs");
+  command
+      ->add_option("model,--model,--checkpoint", arguments->folder,
+                   "a trial of a race, trained on pairs (RUN/trials/TASK-MODEL-SEED)")
+      ->required();
   command->add_option("--beam", arguments->search.beam, "hypotheses kept a source; 1 is greedy");
   command->add_option("--n-best", arguments->search.n_best,
                       "hypotheses printed a source, as line number, score and text");

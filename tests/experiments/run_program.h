@@ -49,18 +49,21 @@ class ProgramTest : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  // Starts the program as the leader of a process group; its outputs go to out.txt and err.txt.
+  // Starts the program as the leader of a process group; it reads in.txt where there is one, and its outputs go to
+  // out.txt and err.txt.
   pid_t start(const std::vector<std::string>& arguments) {
     std::vector<std::string> all = {testing_folder::program().string()};
     all.insert(all.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& argument : all) argv.push_back(argument.data());
     argv.push_back(nullptr);
-    const std::string out = (folder_ / "out.txt").string(), err = (folder_ / "err.txt").string(), where = folder_.string();
+    const std::string out = (folder_ / "out.txt").string(), err = (folder_ / "err.txt").string(),
+                      where = folder_.string();
     const pid_t child = fork();
     if (child == 0) {
       setpgid(0, 0);
       (void)!chdir(where.c_str());
+      if (const int in = open("in.txt", O_RDONLY); in >= 0) dup2(in, STDIN_FILENO);
       dup2(open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
       dup2(open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
       execv(argv[0], argv.data());
