@@ -22,8 +22,9 @@ NAMESPACE = "hippodrome::"
 PUBLIC_CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
 # The ops behind the public ones are given gradients, not differentiated.
 INNER_CHECKS = ("test_schema", "test_faketensor")
-# Greatest relative RMS difference of values and gradients between an op and its twin.
-BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-3}
+# Greatest relative RMS difference of values and gradients between an op and its twin. In float32 either may be 1.5e-6 from the
+# truth, behind a recurrence of 70 steps.
+BOUNDS = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 1e-3}
 
 
 class Inputs:
