@@ -66,7 +66,11 @@ def texts(extra=()):
 
 
 def files():
-    return sorted(p for p in SOURCE.glob("*/**/*.[ch]*") if "build" not in p.parts and ".venv" not in p.parts)[:120] + [SOURCE / "README.md"]
+    def ours(path):
+        return not any(part == "build" or part.startswith(".") for part in path.relative_to(SOURCE).parts)
+
+    sources = [p for pattern in ("*.h", "*.cpp") for p in SOURCE.glob("*/**/" + pattern)]
+    return sorted(filter(ours, sources))[:120] + [SOURCE / "README.md"]
 
 
 def corpus():

@@ -15,7 +15,7 @@ using Type = SentencePieceModel::Type;
 constexpr float kUnknownPenalty = 10.0f;  // below the least score
 
 struct Symbol {
-  std::string_view text;  // empty: part of the symbol before it
+  std::string_view text;   // empty: part of the symbol before it
   int64_t previous, next;  // -1: none
   bool frozen;             // defined by the user, never merged
 };
@@ -44,7 +44,8 @@ SentencePieceSearch::SentencePieceSearch(const SentencePieceModel& model) : mode
   for (size_t i = 0; i < model.pieces.size(); ++i) {
     const SentencePieceModel::Piece& piece = model.pieces[i];
     const auto id = static_cast<int64_t>(i);
-    const bool ordinary = piece.type == Type::kNormal || piece.type == Type::kUserDefined || piece.type == Type::kUnused;
+    const bool ordinary =
+        piece.type == Type::kNormal || piece.type == Type::kUserDefined || piece.type == Type::kUnused;
     (ordinary ? ordinary_ : reserved_).emplace(piece.text, id);
     if (ordinary && model.kind == SentencePieceModel::Kind::kUnigram) trie_.insert(piece.text, id);
     if (piece.type == Type::kUserDefined) user_defined_.insert(piece.text, id);
@@ -88,7 +89,8 @@ std::vector<SentencePieceSearch::Found> SentencePieceSearch::byte_pairs(std::str
     const size_t length = match.value >= 0 ? match.length : first_character(text.substr(at)).length;
     const auto index = static_cast<int64_t>(symbols.size());
     at += length;
-    symbols.push_back({text.substr(at - length, length), index - 1, at < text.size() ? index + 1 : -1, match.value >= 0});
+    symbols.push_back(
+        {text.substr(at - length, length), index - 1, at < text.size() ? index + 1 : -1, match.value >= 0});
   }
   const auto at = [&symbols](int64_t index) -> Symbol& { return symbols[static_cast<size_t>(index)]; };
 
@@ -126,8 +128,9 @@ std::vector<SentencePieceSearch::Found> SentencePieceSearch::unigrams(std::strin
   using namespace sentencepiece_search_detail;
   const float unknown_score = least_score_ - kUnknownPenalty;
   std::vector<Best> best(text.size() + 1);
+  // Paths are compared in float32, as sentencepiece does: of equal ones the first found stays.
   const auto improve = [&best](size_t end, double score, size_t start, int64_t id) {
-    if (best[end].start >= 0 && score <= static_cast<double>(best[end].score)) return;
+    if (best[end].start >= 0 && static_cast<float>(score) <= best[end].score) return;
     best[end] = {static_cast<float>(score), static_cast<int64_t>(start), id};
   };
   for (size_t start = 0; start < text.size();) {
@@ -143,7 +146,8 @@ std::vector<SentencePieceSearch::Found> SentencePieceSearch::unigrams(std::strin
       improve(start + match.length, score + so_far, start, match.value);
       has_character = has_character || match.length == character;
     });
-    if (!has_character) improve(start + character, static_cast<double>(unknown_score + best[start].score), start, unknown_);
+    if (!has_character)
+      improve(start + character, static_cast<double>(unknown_score + best[start].score), start, unknown_);
     start += character;
   }
   std::vector<Found> found;
