@@ -16,6 +16,10 @@ constexpr char kKeys[] = "keys", kValues[] = "values", kPositions[] = "positions
 }  // namespace
 }  // namespace source_memory_detail
 
+SourceMemory SourceMemory::read(const Memory& memory, const Linear& key) {
+  return {key.forward(memory.values), memory.values, memory.ragged ? memory.positions : Tensor()};
+}
+
 void SourceMemory::declare(State& state) const {
   using namespace source_memory_detail;
   if (keys.defined()) state.declare(kKeys, StateKind::kPerSource, keys);
@@ -31,6 +35,10 @@ SourceMemory SourceMemory::from(const State& state) {
     return run > 0 ? state.get(name) : state.expanded(name);
   };
   return {value(kKeys), value(kValues), value(kPositions), run > 0 ? run : 1};
+}
+
+Tensor without_padding(const Tensor& x, const Context& context) {
+  return context.ragged ? x.masked_fill(context.positions.lt(0).unsqueeze(-1), 0.0) : x;
 }
 
 Tensor last_of(const Memory& memory) {

@@ -1,23 +1,29 @@
 #pragma once
 
 #include "core/layer/layer.h"
+#include "core/layer/linear.h"
 
 namespace hippodrome {
 
-// What a recurrent decoder keeps of its source: the encoder's output, and the keys that additive attention makes of it
-// once. `rows_per_source` consecutive rows of the decoder read each row of it.
+// What an attending decoder keeps of its source: what attention makes of the encoder's output once. `rows_per_source`
+// consecutive rows of the decoder read each row of it.
 struct SourceMemory {
-  Tensor keys;       // [sources, S, A]; undefined where nothing is attended to
-  Tensor values;     // [sources, S, M]
+  Tensor keys;       // additive: [sources, S, A], dot products: [sources, H, S, hd]; undefined: nothing is attended to
+  Tensor values;     // [sources, S, M], or as the keys
   Tensor positions;  // [sources, S] int64; undefined: no padding
   int64_t rows_per_source = 1;
 
   OptionalTensor op_positions() const { return positions.defined() ? OptionalTensor(positions) : std::nullopt; }
 
+  // Of additive attention: the keys that `key` makes of the memory, which is the values.
+  static SourceMemory read(const Memory& memory, const Linear& key);
   // As per-source entries of a state, and back.
   void declare(State& state) const;
   static SourceMemory from(const State& state);
 };
+
+// x with zeros at padding, which may hold anything: as zeros it cannot reach a gradient as a NaN.
+Tensor without_padding(const Tensor& x, const Context& context);
 
 // The last token of every row of an encoder's output, [B, M].
 Tensor last_of(const Memory& memory);

@@ -79,14 +79,9 @@ AttentiveGru::AttentiveGru(const Config& config, const Site& site)
 }
 
 SourceMemory AttentiveGru::read(const Memory& memory) const {
+  if (attends()) return SourceMemory::read(memory, *key_);
   SourceMemory source;
-  if (!attends()) {
-    source.values = last_of(memory).unsqueeze(1);
-    return source;
-  }
-  source.keys = key_->forward(memory.values);
-  source.values = memory.values;
-  source.positions = memory.ragged ? memory.positions : Tensor();
+  source.values = last_of(memory).unsqueeze(1);
   return source;
 }
 
@@ -116,8 +111,7 @@ Tensor AttentiveGru::forward(const Tensor& x, const Context& context, State* sta
   TORCH_CHECK(state || context.memory, "this decoder needs an encoder's output");
   const SourceMemory source = state ? SourceMemory::from(*state) : read(*context.memory);
   const Tensor s0 = state ? state->get("s") : start(*context.memory);
-  // Padding may hold anything; as zeros it cannot reach a gradient as a NaN.
-  const Tensor in = context.ragged ? x.masked_fill(context.positions.lt(0).unsqueeze(-1), 0.0) : x;
+  const Tensor in = without_padding(x, context);
   const int64_t sources = source.values.size(0);
   AttentiveScanInputs scan{.cell = "gru",
                            .gates = input_.forward(in),

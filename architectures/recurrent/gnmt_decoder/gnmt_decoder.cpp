@@ -62,14 +62,6 @@ GnmtDecoder::GnmtDecoder(const Config& config, const Site& site)
   }
 }
 
-SourceMemory GnmtDecoder::read(const Memory& memory) const {
-  SourceMemory source;
-  source.keys = key_.forward(memory.values);
-  source.values = memory.values;
-  source.positions = memory.ragged ? memory.positions : Tensor();
-  return source;
-}
-
 State GnmtDecoder::initial_state(const StateSpec& spec) const {
   TORCH_CHECK(spec.memory, "this decoder has no state without an encoder's output");
   State state;
@@ -79,7 +71,7 @@ State GnmtDecoder::initial_state(const StateSpec& spec) const {
                     at::zeros({spec.rows, hidden_}, spec.recurrent()));
     }
   }
-  read(*spec.memory).declare(state);
+  SourceMemory::read(*spec.memory, key_).declare(state);
   return state;
 }
 
@@ -87,13 +79,12 @@ Tensor GnmtDecoder::forward(const Tensor& x, const Context& context, State* stat
   using gnmt_decoder_detail::entry;
   TORCH_CHECK(state || context.memory, "this decoder needs an encoder's output");
   const bool reference = config_.kernel == "reference";
-  const SourceMemory source = state ? SourceMemory::from(*state) : read(*context.memory);
+  const SourceMemory source = state ? SourceMemory::from(*state) : SourceMemory::read(*context.memory, key_);
   const OptionalTensor positions = target_positions(context);
   const auto carried = [&](const char* what, size_t layer) {
     return state ? OptionalTensor(state->get(entry(what, layer))) : std::nullopt;
   };
-  // Padding may hold anything; as zeros it cannot reach a gradient as a NaN.
-  const Tensor in = context.ragged ? x.masked_fill(context.positions.lt(0).unsqueeze(-1), 0.0) : x;
+  const Tensor in = without_padding(x, context);
   const OptionalTensor first = carried("h", 0);
   auto [y, contexts, h, c] = attentive_scan({.cell = "lstm",
                                              .gates = inputs_[0].forward(in),

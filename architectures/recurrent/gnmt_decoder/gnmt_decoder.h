@@ -34,8 +34,6 @@ class GnmtDecoder final : public Layer {
   Cost cost(const Workload& workload) const override;
 
  private:
-  SourceMemory read(const Memory& memory) const;
-
   Config config_;
   std::string name_;
   int64_t width_, memory_width_, hidden_;  // D, M, E

@@ -13,8 +13,6 @@ namespace hippodrome {
 namespace cross_attention_detail {
 namespace {
 
-constexpr char kKeys[] = "keys", kValues[] = "values", kPositions[] = "positions";
-
 int64_t head_size(const CrossAttention::Config& config, const Site& site) {
   return config.head_size > 0 ? config.head_size : (site.width + config.heads - 1) / config.heads;
 }
@@ -51,47 +49,27 @@ CrossAttention::CrossAttention(const Config& config, const Site& site)
   parameters_.adopt("out", out_.parameters());
 }
 
-CrossAttention::Source CrossAttention::project(const Memory& memory) const {
-  Source source;
-  source.positions = memory.ragged ? memory.positions : Tensor();
-  const Tensor projected = memory_.forward(memory.values);
-  if (additive()) {
-    source.keys = projected;
-    source.values = memory.values;
-    return source;
-  }
-  const Tensor heads = projected.view({memory.rows(), memory.length(), 2, heads_, head_size_}).permute({2, 0, 3, 1, 4});
-  source.keys = heads[0].contiguous();
-  source.values = heads[1].contiguous();
-  return source;
+SourceMemory CrossAttention::project(const Memory& memory) const {
+  if (additive()) return SourceMemory::read(memory, memory_);
+  const Tensor heads = memory_.forward(memory.values)
+                           .view({memory.rows(), memory.length(), 2, heads_, head_size_})
+                           .permute({2, 0, 3, 1, 4});
+  return {heads[0].contiguous(), heads[1].contiguous(), memory.ragged ? memory.positions : Tensor()};
 }
 
 State CrossAttention::initial_state(const StateSpec& spec) const {
   TORCH_CHECK(spec.memory, "cross attention has no state without an encoder's output");
-  const Source source = project(*spec.memory);
   State state;
-  state.declare(cross_attention_detail::kKeys, StateKind::kPerSource, source.keys);
-  state.declare(cross_attention_detail::kValues, StateKind::kPerSource, source.values);
-  if (source.positions.defined()) {
-    state.declare(cross_attention_detail::kPositions, StateKind::kPerSource, source.positions);
-  }
+  project(*spec.memory).declare(state);
   return state;
-}
-
-CrossAttention::Source CrossAttention::from(const State& state) {
-  using namespace cross_attention_detail;
-  const int64_t run = state.rows_per_source(kKeys);
-  const auto value = [&](const char* name) { return run > 0 ? state.get(name) : state.expanded(name); };
-  return {value(kKeys), value(kValues), state.has(kPositions) ? value(kPositions) : Tensor(), run > 0 ? run : 1};
 }
 
 Tensor CrossAttention::forward(const Tensor& x, const Context& context, State* state) {
   const int64_t rows = x.size(0), length = x.size(1);
   TORCH_CHECK(state || context.memory, "cross attention needs an encoder's output");
-  const Source source = state ? from(*state) : project(*context.memory);
+  const SourceMemory source = state ? SourceMemory::from(*state) : project(*context.memory);
   const int64_t sources = rows / source.rows_per_source, queries = source.rows_per_source * length;
-  // Padding may hold anything; as zeros it cannot reach a gradient as a NaN.
-  const Tensor in = context.ragged ? x.masked_fill(context.positions.lt(0).unsqueeze(-1), 0.0) : x;
+  const Tensor in = without_padding(x, context);
   // The hypotheses on one source are queries of one row.
   const Tensor q = query_.forward(in).view({sources, queries, query_.out()});
   // All weights take L × S memory. Training always has an observer, which looks for losses.
@@ -102,12 +80,12 @@ Tensor CrossAttention::forward(const Tensor& x, const Context& context, State* s
   return out_.forward(attend(q, source).view({rows, length, out_.in()}));
 }
 
-Tensor CrossAttention::attend(const Tensor& q, const Source& source) const {
+Tensor CrossAttention::attend(const Tensor& q, const SourceMemory& source) const {
   const int64_t sources = q.size(0), queries = q.size(1);
   const bool reference = config_.kernel == "reference";
   if (additive()) {
-    const OptionalTensor positions = source.positions.defined() ? OptionalTensor(source.positions) : std::nullopt;
-    return std::get<0>(additive_attention(q, source.keys, score_->cast(q), source.values, positions, reference));
+    return std::get<0>(
+        additive_attention(q, source.keys, score_->cast(q), source.values, source.op_positions(), reference));
   }
   if (reference) {
     const Tensor y = at::matmul(weights(q, source).to(q.scalar_type()), source.values);
@@ -121,10 +99,9 @@ Tensor CrossAttention::attend(const Tensor& q, const Source& source) const {
       .reshape({sources, queries, heads_ * head_size_});
 }
 
-Tensor CrossAttention::weights(const Tensor& q, const Source& source) const {
+Tensor CrossAttention::weights(const Tensor& q, const SourceMemory& source) const {
   if (additive()) {
-    const OptionalTensor positions = source.positions.defined() ? OptionalTensor(source.positions) : std::nullopt;
-    return additive_attention_weights(q, source.keys, score_->cast(q), positions).unsqueeze(1);
+    return additive_attention_weights(q, source.keys, score_->cast(q), source.op_positions()).unsqueeze(1);
   }
   const auto wide = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const Tensor heads = q.view({q.size(0), q.size(1), heads_, head_size_}).transpose(1, 2);

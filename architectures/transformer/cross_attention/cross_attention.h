@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "architectures/recurrent/source_memory.h"
 #include "core/base/config.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
@@ -34,18 +35,11 @@ class CrossAttention final : public Layer {
   Cost cost(const Workload& workload) const override;
 
  private:
-  // What queries meet, for `rows_per_source` rows of x on each row of it.
-  struct Source {
-    Tensor keys, values;
-    Tensor positions;  // undefined: no padding
-    int64_t rows_per_source = 1;
-  };
-  Source project(const Memory& memory) const;
-  static Source from(const State& state);
+  SourceMemory project(const Memory& memory) const;
   // q [sources, K, H·hd] -> [sources, K, H·hd], K queries on each source.
-  Tensor attend(const Tensor& q, const Source& source) const;
+  Tensor attend(const Tensor& q, const SourceMemory& source) const;
   // q [sources, K, …] -> the weights [sources, heads, K, S].
-  Tensor weights(const Tensor& q, const Source& source) const;
+  Tensor weights(const Tensor& q, const SourceMemory& source) const;
   bool additive() const { return config_.scoring == "additive"; }
 
   Config config_;
