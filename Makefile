@@ -10,7 +10,7 @@ RECIPE ?= experiments/recipes/quickstart.toml
 CONFIGURE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help race test build bench check slow asan tsan debug format tidy install clean
+.PHONY: help race test build bench check device-bundle slow asan tsan debug format tidy install clean
 # Steps of one command depend on each other; ninja is what runs in parallel.
 .NOTPARALLEL:
 
@@ -20,6 +20,7 @@ help: ## this list
 	@echo "make build   set up and build a release into build/release"
 	@echo "make bench   kernel benchmarks (FILTER=regex for some of them)"
 	@echo "make check   the laws of every layer (LAYER=name for one)"
+	@echo "make device-bundle   a folder that runs on a GPU machine: build/device-bundle (needs nvcc)"
 	@echo "make slow    tests that take minutes, among them those that need Python"
 	@echo "make asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tsan    unit tests under ThreadSanitizer"
@@ -55,6 +56,9 @@ check: build
 
 bench: build
 	@build/release/bin/hippodrome_bench $(if $(FILTER),--benchmark_filter='$(FILTER)')
+
+device-bundle: build
+	@third_party/device_bundle build/release build/device-bundle
 
 asan tsan: install
 	$(call configure_and_build,$@)

@@ -11,6 +11,8 @@
 #include <benchmark/benchmark.h>
 #include <torch/version.h>
 
+#include "core/tensor/cuda_library.h"
+
 namespace {
 
 // What `command` prints, without the last newline; empty where it fails.
@@ -36,6 +38,7 @@ std::string cpu_name() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  hippodrome::load_cuda_library();  // before every other call into LibTorch
   // glibc hands every freed block above 32 MiB back to the kernel and pays 2.4 µs a page to get it again (1.6 GB/s,
   // measured on a Zen 5 virtual machine). Keep freed memory: blocks up to 1 GiB from the heap, and never trim it.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);

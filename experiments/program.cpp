@@ -1,5 +1,6 @@
 #include "experiments/program.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
@@ -10,7 +11,6 @@
 #include "architectures/registry.h"
 #include "core/layer/plugin.h"
 #include "core/tensor/matmul.h"
-#include "core/tensor/memory_meter.h"
 #include "experiments/process.h"
 #include "experiments/recipe.h"
 
@@ -25,9 +25,14 @@ absl::Status set_up(Program& program) {
     ASSIGN_OR_RETURN(const MatrixLibrary library, parse_matrix_library(program.matmul));
     set_matrix_library(library);
   }
+  ASSIGN_OR_RETURN(const at::Device device, parse_device(program.device));
+  ASSIGN_OR_RETURN(program.accelerator, find_accelerator(device));
+  // LibTorch's convolutions would round their factors unasked.
+  at::globalContext().setAllowTF32CuBLAS(program.tf32);
+  at::globalContext().setAllowTF32CuDNN(program.tf32);
   if (!program.memory.empty()) {
     ASSIGN_OR_RETURN(const int64_t bytes, parse_bytes(program.memory));
-    memory_meter::set_limit(bytes);
+    program.accelerator->set_limit(bytes);
   }
   return absl::OkStatus();
 }
@@ -63,7 +68,9 @@ int run_program(int argc, char** argv) {
   app.fallthrough();
   app.add_option("--threads", program.threads, "CPU threads (default: all cores)")->check(CLI::PositiveNumber);
   app.add_option("--matmul", program.matmul, "matrix library: mkl or onednn (default: the faster)");
-  app.add_option("--memory", program.memory, "cap on tensor memory, e.g. 8GiB");
+  app.add_option("--memory", program.memory, "cap on the tensor memory of the device, e.g. 8GiB");
+  app.add_option("--device", program.device, "where models compute: cpu, cuda, cuda:1 (default: cpu)");
+  app.add_flag("--tf32", program.tf32, "let float32 products of a GPU round their factors to 10 bits");
   app.add_option("--plugin", program.plugins, "a shared library with more layers (may be repeated)");
   add_race(app, program);
   add_scale(app, program);

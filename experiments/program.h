@@ -7,6 +7,7 @@
 
 #include "core/base/status.h"
 #include "core/layer/registry.h"
+#include "core/tensor/accelerator.h"
 
 namespace hippodrome {
 
@@ -18,12 +19,16 @@ struct Program {
   int64_t threads = 0;  // --threads; 0: all cores
   std::string matmul;   // --matmul; empty: decided by the command
   std::string memory;   // --memory
+  std::string device = "cpu";  // --device
+  bool tf32 = false;    // --tf32
+  Accelerator* accelerator = nullptr;  // of --device; set when a subcommand's body runs
   int exit_code = 0;
 };
 
 // A subcommand's body: an exit code, or an error that main prints as one sentence.
 using CommandBody = std::function<absl::StatusOr<int>()>;
-// Runs the body when the subcommand is chosen, with plug-ins loaded and threads, matrix library and memory cap set.
+// Runs the body when the subcommand is chosen, with plug-ins loaded, the device found, and threads, matrix library and the
+// memory cap of the device set.
 void on_command(CLI::App* command, Program& program, CommandBody body);
 
 // Parses the command line, runs the subcommand and returns its exit code (experiments/process.h). Errors are one

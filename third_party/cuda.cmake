@@ -38,10 +38,8 @@ foreach(name torch_cuda c10_cuda)
   set_target_properties(torch::${name} PROPERTIES IMPORTED_LOCATION ${torch_folder}/lib/lib${name}.so)
 endforeach()
 
-file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu ${PROJECT_SOURCE_DIR}/architectures/cuda_op.cpp)
-if(NOT cuda_sources)
-  return()
-endif()
+file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu ${PROJECT_SOURCE_DIR}/architectures/cuda_op.cpp
+     ${PROJECT_SOURCE_DIR}/core/cuda/cuda_accelerator.cpp)
 add_library(hippodrome_cuda SHARED ${cuda_sources})
 # c10's CUDA headers include cuda_runtime_api.h in the plain C++ files, too.
 target_include_directories(hippodrome_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})

@@ -13,12 +13,19 @@ constexpr int64_t kPiece = 2048;
 
 }  // namespace
 
-Decoder::Decoder(LanguageModel& model, int64_t rows, int64_t capacity)
-    : model_(model), state_(model.initial_state(rows, capacity)) {}
+Decoder::Decoder(LanguageModel& model, int64_t rows, int64_t capacity, Accelerator& accelerator)
+    : model_(model), state_(model.initial_state(rows, capacity)), accelerator_(accelerator) {}
 
-Tensor Decoder::read(const Tensor& tokens) {
+Tensor Decoder::read(const Tensor& given_tokens) {
   const at::NoGradGuard no_grad;
-  TORCH_CHECK(tokens.dim() == 2 && tokens.size(1) > 0, "a decoder reads tokens [B, L] with L ≥ 1, not ", tokens.sizes());
+  TORCH_CHECK(given_tokens.dim() == 2 && given_tokens.size(1) > 0, "a decoder reads tokens [B, L] with L ≥ 1, not ",
+              given_tokens.sizes());
+  const Tensor tokens = given_tokens.to(accelerator_.device());
+  if (tokens.size(1) == 1 && position_ > 0) {
+    if (!tried_to_record_) step_ = RecordedStep::make(model_, state_, tokens.size(0), accelerator_);
+    tried_to_record_ = true;
+    if (step_) return step_->run(tokens, position_++);
+  }
   Tensor last;
   for (int64_t done = 0; done < tokens.size(1); done += kPiece) {
     const int64_t length = std::min(kPiece, tokens.size(1) - done);

@@ -62,6 +62,8 @@ struct Traits {
   int64_t window = 0;
   // Attends to an encoder's output, without which it cannot run.
   bool needs_memory = false;
+  // Looks at values on the host in every call, which a recorded step (core/inference/recorded_step.h) cannot repeat.
+  bool reads_on_host = false;
 };
 
 // A call to be costed: `rows` sequences, each with `context` tokens already in the state and `length` new ones.

@@ -69,6 +69,13 @@ void Parameters::allocate(const at::TensorOptions& options) {
   }
 }
 
+void Parameters::move_to(at::Device device) {
+  const at::NoGradGuard no_grad;
+  for (const ParameterPtr& parameter : list_) {
+    parameter->value = parameter->value.to(device);
+  }
+}
+
 void Parameters::set_requires_grad(bool requires_grad) {
   for (const ParameterPtr& parameter : list_) {
     parameter->value.requires_grad_(requires_grad);

@@ -1,12 +1,11 @@
 #include "core/measure/provenance.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <sys/sysinfo.h>
 #include <torch/headeronly/version.h>
 
 #include <chrono>
 #include <ctime>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -26,23 +25,6 @@ std::string cpu_name() {
   return "unknown";
 }
 
-std::string gpu_name() {
-  std::error_code error;
-  for (const auto& gpu : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", error)) {
-    std::ifstream file(gpu.path() / "information");
-    for (std::string line; std::getline(file, line);) {
-      if (line.rfind("Model:", 0) == 0) return line.substr(line.find_first_not_of(" \t", 6));
-    }
-  }
-  return "";
-}
-
-int64_t memory_bytes() {
-  struct sysinfo info{};
-  sysinfo(&info);
-  return static_cast<int64_t>(info.totalram) * info.mem_unit;
-}
-
 }  // namespace
 
 std::string utc_time() {
@@ -54,17 +36,21 @@ std::string utc_time() {
   return text;
 }
 
-nlohmann::json provenance() {
+nlohmann::json provenance(const Accelerator& accelerator) {
+  const bool gpu = !accelerator.device().is_cpu();
   return {{"commit", kSourceCommit},
           {"dirty", kSourceDirty},
           {"hardware",
            {{"cpu", cpu_name()},
             {"cores", std::thread::hardware_concurrency()},
-            {"memory_bytes", memory_bytes()},
-            {"gpu", gpu_name()}}},
+            {"memory_bytes", cpu_accelerator().memory_bytes()},
+            {"gpu", accelerator.name()},
+            {"gpu_memory_bytes", gpu ? accelerator.memory_bytes() : 0}}},
           {"versions", {{"hippodrome", kProjectVersion}, {"torch", TORCH_VERSION}, {"compiler", "g++ " __VERSION__}}},
           {"threads", at::get_num_threads()},
           {"matmul", matrix_library_name(matrix_library())},
+          {"device", accelerator.device().str()},
+          {"tf32", gpu && at::globalContext().allowTF32CuBLAS()},
           {"started", utc_time()}};
 }
 

@@ -23,4 +23,14 @@ bool load_cuda_library() {
   return true;
 }
 
+Accelerator* cuda_accelerator(int index, std::string& why_not) {
+  // The library is reached by name alone, so that one program serves machines with and without a GPU.
+  using Find = Accelerator*(int, std::string&);
+  const auto find = reinterpret_cast<Find*>(dlsym(RTLD_DEFAULT, "hippodrome_cuda_accelerator"));
+  if (find) return find(index, why_not);
+  why_not = std::filesystem::exists("/dev/nvidiactl") ? "libhippodrome_cuda.so is not loaded: build with nvcc to use the GPU"
+                                                      : "this machine has no NVIDIA GPU (there is no /dev/nvidiactl)";
+  return nullptr;
+}
+
 }  // namespace hippodrome

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-absl::StatusOr<int> run_trial_cell(const std::string& folder, const Registry& registry) {
+absl::StatusOr<int> run_trial_cell(const std::string& folder, Program& program) {
   become_child();
   ASSIGN_OR_RETURN(const TrialSpec spec, read_trial_spec(folder));
   const auto progress = [](const TrialProgress& p) {
@@ -24,9 +24,9 @@ absl::StatusOr<int> run_trial_cell(const std::string& folder, const Registry& re
   };
   absl::StatusOr<json> row;
   try {
-    row = run_trial(spec, folder, registry, progress);
+    row = run_trial(spec, folder, program.registry, *program.accelerator, progress);
   } catch (const c10::OutOfMemoryError& error) {
-    row = unfinished_trial_row(spec, "out_of_memory", error.what_without_backtrace());
+    row = unfinished_trial_row(spec, *program.accelerator, "out_of_memory", error.what_without_backtrace());
   }
   if (absl::IsCancelled(row.status())) return kExitInterrupted;
   RETURN_IF_ERROR(row.status());
@@ -34,10 +34,10 @@ absl::StatusOr<int> run_trial_cell(const std::string& folder, const Registry& re
   return kExitOk;
 }
 
-absl::StatusOr<int> run_point_cell(const std::string& folder, const Registry& registry) {
+absl::StatusOr<int> run_point_cell(const std::string& folder, Program& program) {
   become_child();
   ASSIGN_OR_RETURN(const PointSpec spec, read_point_spec(folder));
-  ASSIGN_OR_RETURN(const std::vector<json> rows, run_point(spec, registry));
+  ASSIGN_OR_RETURN(const std::vector<json> rows, run_point(spec, program.registry, *program.accelerator));
   RETURN_IF_ERROR(write_cell_rows(folder, rows));
   return kExitOk;
 }
@@ -49,7 +49,7 @@ void add_trial(CLI::App& app, Program& program) {
   CLI::App* command = app.add_subcommand("trial", "Run one trial of a race, in the folder that holds its trial.json");
   command->group("");  // not listed: races call it
   command->add_option("folder", *folder)->required();
-  on_command(command, program, [folder, &program] { return run_trial_cell(*folder, program.registry); });
+  on_command(command, program, [folder, &program] { return run_trial_cell(*folder, program); });
 }
 
 void add_point(CLI::App& app, Program& program) {
@@ -57,7 +57,7 @@ void add_point(CLI::App& app, Program& program) {
   CLI::App* command = app.add_subcommand("point", "Measure one model at one length, in the folder that holds its point.json");
   command->group("");
   command->add_option("folder", *folder)->required();
-  on_command(command, program, [folder, &program] { return run_point_cell(*folder, program.registry); });
+  on_command(command, program, [folder, &program] { return run_point_cell(*folder, program); });
 }
 
 }  // namespace hippodrome

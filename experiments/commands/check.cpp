@@ -25,7 +25,7 @@ void print_row(const LawResult& result) {
               explain && !result.unit.empty() ? ": " : "", explain ? result.note.c_str() : "");
 }
 
-absl::StatusOr<int> run(const CheckArguments& arguments, const Registry& registry) {
+absl::StatusOr<int> run(const CheckArguments& arguments, const Registry& registry, at::Device device) {
   std::vector<std::string> layers = arguments.layers;
   if (layers.empty()) {
     for (const LayerEntry& entry : registry.layers()) layers.push_back(entry.name);
@@ -40,6 +40,7 @@ absl::StatusOr<int> run(const CheckArguments& arguments, const Registry& registr
     subject.layer = layer;
     subject.config = config;
     subject.width = arguments.width;
+    subject.device = device;
     ASSIGN_OR_RETURN(const std::vector<LawResult> results, check_laws(subject));
     if (!arguments.json) std::printf("%s\n", layer.c_str());
     for (const LawResult& result : results) {
@@ -69,7 +70,7 @@ void add_check(CLI::App& app, Program& program) {
   command->add_option("--set", arguments->overrides, "a key of the layer: --set heads=2");
   command->add_option("--width", arguments->width, "D of the test")->check(CLI::Range(1, 4096));
   command->add_flag("--json", arguments->json, "print JSON");
-  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry); });
+  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry, program.accelerator->device()); });
 }
 
 }  // namespace hippodrome

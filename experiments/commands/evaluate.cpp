@@ -36,8 +36,9 @@ absl::StatusOr<std::unique_ptr<Task>> choose_task(const EvaluateArguments& argum
   return task;
 }
 
-absl::StatusOr<int> run(const EvaluateArguments& arguments, const Registry& registry) {
+absl::StatusOr<int> run(const EvaluateArguments& arguments, const Registry& registry, at::Device device) {
   ASSIGN_OR_RETURN(LoadedModel loaded, load_model(arguments.folder, registry));
+  loaded.model->parameters().move_to(device);
   const std::string task_name = arguments.task.empty() && loaded.trial ? loaded.trial->task_name : arguments.task;
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> chosen, choose_task(arguments, loaded));
   const Task& task = *chosen;
@@ -86,7 +87,7 @@ void add_evaluate(CLI::App& app, Program& program) {
   command->add_option("--rows", arguments->rows, "rows per batch (default: as trained, else 8)")->check(CLI::PositiveNumber);
   command->add_option("--batches", arguments->batches, "batches per length")->check(CLI::PositiveNumber);
   command->add_flag("--json", arguments->json, "print JSON");
-  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry); });
+  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry, program.accelerator->device()); });
 }
 
 }  // namespace hippodrome

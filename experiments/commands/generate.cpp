@@ -68,7 +68,7 @@ absl::StatusOr<std::vector<int64_t>> prompt_tokens(const GenerateArguments& argu
 
 void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
-absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& registry) {
+absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& registry, Accelerator& accelerator) {
   SamplingOptions sampling = arguments.sampling;
   if (arguments.greedy) sampling.temperature = 0.0;
   RETURN_IF_ERROR(check(sampling));
@@ -90,11 +90,12 @@ absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& regi
   if (tokenizer && !arguments.print_ids) words.emplace(*tokenizer);
   if (words && arguments.prompt != "-") print(text);
   const auto size = static_cast<int64_t>(prompt.size());
-  Decoder decoder(*loaded.model, /*rows=*/1, size + arguments.new_tokens);
+  loaded.model->parameters().move_to(accelerator.device());
+  Decoder decoder(*loaded.model, /*rows=*/1, size + arguments.new_tokens, accelerator);
   RandomStream stream(static_cast<uint64_t>(arguments.seed), "generate");
   Tensor logits = decoder.read(at::tensor(prompt, at::kLong).unsqueeze(0));
   for (int64_t i = 0; i < arguments.new_tokens; ++i) {
-    const int64_t token = sample(logits[0], sampling, stream);
+    const int64_t token = sample(logits[0].to(at::kCPU), sampling, stream);
     if (words) {
       print(words->add(token));
     } else {
@@ -124,7 +125,7 @@ void add_generate(CLI::App& app, Program& program) {
   command->add_flag("--greedy", arguments->greedy, "always the likeliest token");
   command->add_flag("--print-ids", arguments->print_ids, "print token ids, space separated");
   command->add_option("--seed", arguments->seed, "of the draws")->check(CLI::NonNegativeNumber);
-  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry); });
+  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry, *program.accelerator); });
 }
 
 }  // namespace hippodrome

@@ -29,17 +29,18 @@ absl::StatusOr<Tensor> read_tokens(const std::string& file, int64_t vocabulary) 
   return tokens;
 }
 
-absl::StatusOr<int> run(const LogitsArguments& arguments, const Registry& registry) {
+absl::StatusOr<int> run(const LogitsArguments& arguments, const Registry& registry, at::Device device) {
   ASSIGN_OR_RETURN(const at::ScalarType dtype, parse_dtype(arguments.dtype));
   ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.folder, registry, dtype));
+  loaded.model->parameters().move_to(device);
   if (loaded.model->encoder()) {
     return absl::InvalidArgumentError(loaded.folder.string() + " holds a model with an encoder: use hippodrome translate");
   }
   LanguageModel& model = *loaded.model;
   ASSIGN_OR_RETURN(const Tensor tokens, read_tokens(arguments.tokens, model.vocabulary()));
   const at::NoGradGuard no_grad;
-  const Context context = Context::plain(tokens.size(0), tokens.size(1), /*start=*/0, at::kCPU);
-  const Tensor logits = model.logits(model.hidden(tokens, context, /*state=*/nullptr));
+  const Context context = Context::plain(tokens.size(0), tokens.size(1), /*start=*/0, device);
+  const Tensor logits = model.logits(model.hidden(tokens.to(device), context, /*state=*/nullptr));
   RETURN_IF_ERROR(write_safetensors(arguments.out, {{"logits", logits}}));
   std::printf("logits [%lld, %lld, %lld] in %s written to %s\n", static_cast<long long>(logits.size(0)),
               static_cast<long long>(logits.size(1)), static_cast<long long>(logits.size(2)), arguments.dtype.c_str(),
@@ -57,7 +58,7 @@ void add_logits(CLI::App& app, Program& program) {
   command->add_option("--out", arguments->out, "a safetensors file to write, with \"logits\" [B, L, V]")->required();
   command->add_option("--dtype", arguments->dtype, "of the computation and the result")
       ->check(CLI::IsMember({"float32", "float64"}));
-  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry); });
+  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry, program.accelerator->device()); });
 }
 
 }  // namespace hippodrome

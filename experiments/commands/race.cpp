@@ -1,6 +1,5 @@
 #include "experiments/race/race.h"
 
-#include "core/tensor/memory_meter.h"
 #include "experiments/program.h"
 
 namespace hippodrome {
@@ -25,9 +24,10 @@ void add_run_options(CLI::App* command, RaceArguments& arguments) {
 }
 
 absl::StatusOr<int> run(const RaceArguments& arguments, Program& program, bool with_trials) {
-  memory_meter::set_limit(0);  // the cap is for each cell, which runs in a process of its own
+  program.accelerator->set_limit(0);  // the cap is for each cell, which runs in a process of its own
   RaceOptions options{.executable = program.executable, .out = arguments.out, .with_trials = with_trials,
-                      .json = arguments.json, .plugins = program.plugins};
+                      .json = arguments.json, .plugins = program.plugins, .device = program.device,
+                      .tf32 = program.tf32};
   if (!arguments.resume.empty()) return resume_race(arguments.resume, options, program.registry);
   if (arguments.recipe.empty()) {
     return absl::InvalidArgumentError("give a recipe (experiments/recipes/ holds some) or --resume RUN_FOLDER");

@@ -26,7 +26,8 @@ absl::StatusOr<int> train(const TrainArguments& arguments, Program& program) {
   recipe.memory = program.memory;
   if (!program.matmul.empty()) recipe.matmul = program.matmul;
   RaceOptions options{.executable = program.executable, .out = arguments.out, .with_scale = false,
-                      .json = arguments.json, .plugins = program.plugins};
+                      .json = arguments.json, .plugins = program.plugins, .device = program.device,
+                      .tf32 = program.tf32};
   return run_race(recipe, options, program.registry);
 }
 

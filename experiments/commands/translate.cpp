@@ -40,9 +40,10 @@ absl::StatusOr<Lines> read_lines(const PairTask& task) {
   return lines;
 }
 
-absl::StatusOr<int> run(const TranslateArguments& arguments, const Registry& registry) {
+absl::StatusOr<int> run(const TranslateArguments& arguments, const Registry& registry, at::Device device) {
   RETURN_IF_ERROR(check(arguments.search));
   ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.folder, registry));
+  loaded.model->parameters().move_to(device);
   const PairTask* task = loaded.task ? loaded.task->as_pairs() : nullptr;
   if (!task) {
     return absl::InvalidArgumentError(loaded.folder.string() +
@@ -97,7 +98,7 @@ void add_translate(CLI::App& app, Program& program) {
   command->add_option("--coverage-penalty", arguments->search.coverage_penalty, "β of GNMT's score; 0: none");
   command->add_option("--batch", arguments->batch, "sources side by side")->check(CLI::PositiveNumber);
   command->add_option("--attention", arguments->attention, "an HTML file to draw the attention to the sources in");
-  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry); });
+  on_command(command, program, [arguments, &program] { return run(*arguments, program.registry, program.accelerator->device()); });
 }
 
 }  // namespace hippodrome

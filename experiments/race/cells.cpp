@@ -127,15 +127,17 @@ absl::Status write_cell_rows(const fs::path& folder, const std::vector<json>& ro
   return write_file(folder / "rows.jsonl", text);
 }
 
-absl::StatusOr<std::vector<json>> failed_cell_rows(const Cell& cell, const std::string& status,
-                                                   const std::string& message) {
+absl::StatusOr<std::vector<json>> failed_cell_rows(const Cell& cell, const Accelerator& accelerator,
+                                                   const std::string& status, const std::string& message) {
   std::vector<json> rows;
   if (cell.command == "trial") {
     ASSIGN_OR_RETURN(const TrialSpec spec, read_trial_spec(cell.folder));
-    rows.push_back(unfinished_trial_row(spec, status, message));
+    rows.push_back(unfinished_trial_row(spec, accelerator, status, message));
   } else {
     ASSIGN_OR_RETURN(const PointSpec spec, read_point_spec(cell.folder));
-    for (const std::string& phase : spec.phases) rows.push_back(unfinished_point_row(spec, phase, status, message));
+    for (const std::string& phase : spec.phases) {
+      rows.push_back(unfinished_point_row(spec, accelerator, phase, status, message));
+    }
   }
   return rows;
 }

@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<Cell>> lay_out_cells(const Recipe& recipe, const std:
 absl::StatusOr<std::vector<nlohmann::json>> cell_rows(const Cell& cell);
 absl::Status write_cell_rows(const std::filesystem::path& folder, const std::vector<nlohmann::json>& rows);
 // Rows that say why a cell has no result.
-absl::StatusOr<std::vector<nlohmann::json>> failed_cell_rows(const Cell& cell, const std::string& status,
-                                                             const std::string& message);
+absl::StatusOr<std::vector<nlohmann::json>> failed_cell_rows(const Cell& cell, const Accelerator& accelerator,
+                                                             const std::string& status, const std::string& message);
 
 }  // namespace hippodrome

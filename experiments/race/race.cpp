@@ -31,11 +31,15 @@ namespace {
 struct RunSettings {
   int64_t threads = 1;
   std::string matmul;
+  std::string device = "cpu";
+  bool tf32 = false;
   bool with_trials = true;
   bool with_scale = true;
   void bind(Fields& fields) {
     fields.integer("threads", threads, {1, 4096}, "of every child");
     fields.text("matmul", matmul, "matrix library");
+    fields.text("device", device, "where models compute");
+    fields.flag("tf32", tf32, "whether float32 products of a GPU may round");
     fields.flag("with_trials", with_trials, "the race's own cells");
     fields.flag("with_scale", with_scale, "the cells over sequence lengths");
   }
@@ -95,8 +99,13 @@ std::string outcome_of(const std::vector<json>& rows) {
 class Race {
  public:
   Race(const Recipe& recipe, const RaceOptions& options, const RunSettings& settings, fs::path folder,
-       const Registry& registry)
-      : recipe_(recipe), options_(options), settings_(settings), folder_(std::move(folder)), registry_(registry) {}
+       const Registry& registry, const Accelerator& accelerator)
+      : recipe_(recipe),
+        options_(options),
+        settings_(settings),
+        folder_(std::move(folder)),
+        registry_(registry),
+        accelerator_(accelerator) {}
 
   // Finds what is wrong with the recipe; the first thing to call.
   absl::Status lay_out() {
@@ -124,7 +133,9 @@ class Race {
     const Cell& cell = cells_[index];
     display.start_cell(index, cell.label);
     std::vector<std::string> arguments = {options_.executable.string(), cell.command, cell.folder.string(), "--threads",
-                                          std::to_string(settings_.threads), "--matmul", settings_.matmul};
+                                          std::to_string(settings_.threads), "--matmul", settings_.matmul,
+                                          "--device", settings_.device};
+    if (settings_.tf32) arguments.push_back("--tf32");
     if (!recipe_.memory.empty()) arguments.insert(arguments.end(), {"--memory", recipe_.memory});
     for (const std::string& plugin : options_.plugins) arguments.insert(arguments.end(), {"--plugin", plugin});
     const auto on_line = [&](std::string_view line) {
@@ -140,7 +151,7 @@ class Race {
     if (!rows.ok()) {
       if (end.interrupted || end.exit_code == kExitInterrupted) return false;
       const auto [status, sentence] = failure_of(end, cell);
-      rows = failed_cell_rows(cell, status, sentence);
+      rows = failed_cell_rows(cell, accelerator_, status, sentence);
       RETURN_IF_ERROR(rows.status());
       RETURN_IF_ERROR(write_cell_rows(cell.folder, *rows));
     }
@@ -154,7 +165,7 @@ class Race {
                                {"name", recipe_.name},
                                {"description", recipe_.description},
                                {"recipe", json::parse(recipe_.source.json())},
-                               {"provenance", provenance()}}};
+                               {"provenance", provenance(accelerator_)}}};
     for (const Cell& cell : cells_) {
       const auto found = cell_rows(cell);
       if (found.ok()) rows.insert(rows.end(), found->begin(), found->end());
@@ -189,6 +200,7 @@ class Race {
   RunSettings settings_;
   fs::path folder_;
   const Registry& registry_;
+  const Accelerator& accelerator_;
   std::vector<Cell> cells_;
 };
 
@@ -201,6 +213,8 @@ absl::StatusOr<int> run_race(const Recipe& recipe, const RaceOptions& options, c
   settings.matmul = recipe.matmul == "auto" ? matrix_library_name(measure_matrix_library()) : recipe.matmul;
   ASSIGN_OR_RETURN(const MatrixLibrary library, parse_matrix_library(settings.matmul));
   set_matrix_library(library);
+  settings.device = options.device;
+  settings.tf32 = options.tf32;
   settings.with_trials = options.with_trials && !recipe.tasks.empty();
   settings.with_scale = options.with_scale && (recipe.has_scale || !options.with_trials);
   if (!settings.with_trials && !settings.with_scale) {
@@ -213,7 +227,9 @@ absl::StatusOr<int> run_race(const Recipe& recipe, const RaceOptions& options, c
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return absl::PermissionDeniedError("cannot make the folder " + folder.string() + ": " + error.message());
-  Race race(recipe, options, settings, folder, registry);
+  ASSIGN_OR_RETURN(const at::Device device, parse_device(settings.device));
+  ASSIGN_OR_RETURN(const Accelerator* accelerator, find_accelerator(device));
+  Race race(recipe, options, settings, folder, registry, *accelerator);
   RETURN_IF_ERROR(race.lay_out());
   // A folder with a recipe is a run; a recipe that was refused leaves none behind.
   RETURN_IF_ERROR(write_file(folder / "settings.json", write_config(settings).json() + "\n"));
@@ -233,7 +249,9 @@ absl::StatusOr<int> resume_race(const fs::path& folder, RaceOptions options, con
   ASSIGN_OR_RETURN(const MatrixLibrary library, parse_matrix_library(settings.matmul));
   set_matrix_library(library);
   options.out = folder;
-  Race race(recipe, options, settings, folder, registry);
+  ASSIGN_OR_RETURN(const at::Device device, parse_device(settings.device));
+  ASSIGN_OR_RETURN(const Accelerator* accelerator, find_accelerator(device));
+  Race race(recipe, options, settings, folder, registry, *accelerator);
   RETURN_IF_ERROR(race.lay_out());
   return race.run();
 }

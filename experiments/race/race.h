@@ -15,6 +15,8 @@ struct RaceOptions {
   bool with_scale = true;            // when the recipe has [scale]
   bool json = false;                 // the summary as JSON on standard output
   std::vector<std::string> plugins;
+  std::string device = "cpu";        // of every cell; a resumed run keeps its own
+  bool tf32 = false;
 };
 
 // Runs a recipe into a new folder: the resolved recipe, one sub-folder per cell, rows.jsonl, report.html. Every cell runs in a

@@ -12,7 +12,6 @@
 #include "core/io/json_config.h"
 #include "core/measure/provenance.h"
 #include "core/measure/timing.h"
-#include "core/tensor/memory_meter.h"
 #include "experiments/process.h"
 #include "experiments/race/search_evaluation.h"
 
@@ -65,7 +64,7 @@ absl::StatusOr<Record> load_record(const fs::path& file, int64_t step) {
   return record;
 }
 
-int64_t measured_state_bytes(LanguageModel& model, const Task& task, int64_t length) {
+int64_t measured_state_bytes(LanguageModel& model, const Task& task, int64_t length, at::Device device) {
   const at::NoGradGuard no_grad;
   const auto batch =
       task.batch({Split::kValidation, 0, 0, 1, task.default_length(), /*apart=*/model.encoder() != nullptr});
@@ -73,14 +72,14 @@ int64_t measured_state_bytes(LanguageModel& model, const Task& task, int64_t len
   if (model.encoder()) {
     // A source of that length, of any tokens.
     const EncodedSource source =
-        model.encode(at::zeros({1, length}, at::kLong), Context::plain(1, length, 0, at::kCPU));
+        model.encode(at::zeros({1, length}, at::TensorOptions(at::kLong).device(device)), Context::plain(1, length, 0, device));
     return model.initial_state(/*rows=*/1, length, &source).bytes();
   }
   ModelState state = model.initial_state(/*rows=*/1, length);
   const int64_t chunk = batch->tokens.size(1);
   for (int64_t done = 0; done < length;) {
     const int64_t n = std::min(chunk, length - done);
-    model.hidden(batch->tokens.narrow(1, 0, n), Context::plain(1, n, done, at::kCPU), &state);
+    model.hidden(batch->tokens.narrow(1, 0, n).to(device), Context::plain(1, n, done, device), &state);
     done += n;
   }
   return state.bytes();
@@ -153,21 +152,23 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> make_model(const TrialSpec& spec,
   return LanguageModel::make(spec.model, task.vocabulary(), "models." + spec.model_name, registry);
 }
 
-json unfinished_trial_row(const TrialSpec& spec, const std::string& status, const std::string& message) {
+json unfinished_trial_row(const TrialSpec& spec, const Accelerator& accelerator, const std::string& status,
+                          const std::string& message) {
   json row = row_head(spec);
   row["status"] = status;
   row["message"] = message;
-  row["provenance"] = provenance();
+  row["provenance"] = provenance(accelerator);
   row["provenance"]["seed"] = spec.seed;
   row["provenance"]["dtype"] = spec.training.dtype;
   return row;
 }
 
 absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, const Registry& registry,
-                               const std::function<void(const TrialProgress&)>& report) {
+                               Accelerator& accelerator, const std::function<void(const TrialProgress&)>& report) {
   ASSIGN_OR_RETURN(const auto task, make_task(spec.task, spec.task_keys, "tasks." + spec.task_name));
   ASSIGN_OR_RETURN(const auto model, make_model(spec, *task, registry));
-  model->parameters().materialise(static_cast<uint64_t>(spec.seed), at::kFloat);
+  model->parameters().materialise(static_cast<uint64_t>(spec.seed),
+                                  at::TensorOptions(at::kFloat).device(accelerator.device()));
   Trainer trainer(*model, *task, spec.training, static_cast<uint64_t>(spec.seed));
 
   const fs::path checkpoints = folder / "checkpoints", record_file = folder / "record.json";
@@ -180,7 +181,7 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   // The record is written first: one that is ahead of the checkpoint can be cut to it, one behind could not be
   // completed.
   const auto save = [&]() -> absl::Status {
-    record.peak_bytes = std::max(record.peak_bytes, memory_meter::peak_bytes());
+    record.peak_bytes = std::max(record.peak_bytes, accelerator.peak_bytes());
     RETURN_IF_ERROR(save_record(record_file, record, trainer.steps_done()));
     return trainer.save(checkpoints);
   };
@@ -188,7 +189,7 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   const TrainingConfig& training = spec.training;
   const double better = higher_is_better(task->metric()) ? 1.0 : -1.0;
   TrialProgress progress{.steps = training.steps, .phase = "train"};
-  memory_meter::reset_peak();
+  accelerator.reset_peak();
   while (!record.finished) {
     const Clock::time_point start = Clock::now();
     ASSIGN_OR_RETURN(const Trainer::Step step, trainer.step());
@@ -259,7 +260,7 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   row["parameters"] = model->parameters().count();
   row["flops_per_token"] = model->cost(workload).flops / static_cast<double>(trainer.length());
   row["state_length"] = spec.state_length;
-  row["state_bytes"] = measured_state_bytes(*model, *task, spec.state_length);
+  row["state_bytes"] = measured_state_bytes(*model, *task, spec.state_length, accelerator.device());
   row["tokens_per_second"] = static_cast<double>(trainer.tokens_per_step()) / quantile(record.step_seconds, 0.5);
   row["step_seconds"] = record.step_seconds;
   row["peak_memory_bytes"] = record.peak_bytes;
@@ -280,7 +281,7 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   row["curve"] = record.curve;
   row["kernel_class"] = kernel_class_name(model->kernel_class());
   row["task_facts"] = json::parse(task->provenance().json());
-  row["provenance"] = provenance();
+  row["provenance"] = provenance(accelerator);
   row["provenance"]["seed"] = spec.seed;
   row["provenance"]["dtype"] = training.dtype;
   row["provenance"]["shape"] = {{"batch", training.batch}, {"length", trainer.length()}};

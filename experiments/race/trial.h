@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/model/language_model.h"
+#include "core/tensor/accelerator.h"
 #include "core/training/trainer.h"
 
 namespace hippodrome {
@@ -47,10 +48,11 @@ struct TrialProgress {
 // Trains (continuing from a checkpoint in the folder), tests at every length and returns the trial's row (see
 // experiments/report/rows.h). Cancelled when a stop was requested, after writing a checkpoint.
 absl::StatusOr<nlohmann::json> run_trial(const TrialSpec& spec, const std::filesystem::path& folder,
-                                         const Registry& registry,
+                                         const Registry& registry, Accelerator& accelerator,
                                          const std::function<void(const TrialProgress&)>& progress);
 
 // The row of a trial that has no result: what is known of it, with a status and a sentence.
-nlohmann::json unfinished_trial_row(const TrialSpec& spec, const std::string& status, const std::string& message);
+nlohmann::json unfinished_trial_row(const TrialSpec& spec, const Accelerator& accelerator, const std::string& status,
+                                    const std::string& message);
 
 }  // namespace hippodrome

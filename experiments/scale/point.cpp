@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/random.h"
+#include "core/inference/recorded_step.h"
 #include "core/io/atomic_file.h"
 #include "core/io/json_config.h"
 #include "core/measure/neighbours.h"
 #include "core/measure/provenance.h"
 #include "core/measure/timing.h"
-#include "core/tensor/memory_meter.h"
 #include "core/training/adamw.h"
 #include "core/training/loss.h"
 
@@ -27,12 +27,12 @@ constexpr uint64_t kSeed = 1;
 // How long a phase waits for other processes to calm down before it measures all the same, and says so in its row.
 constexpr double kQuietSeconds = 2.0;
 
-Tensor random_tokens(int64_t rows, int64_t length, int64_t vocabulary) {
+Tensor random_tokens(int64_t rows, int64_t length, int64_t vocabulary, at::Device device) {
   Tensor tokens = at::empty({rows, length}, at::kLong);
   RandomStream stream(kSeed, "scale tokens");
   int64_t* data = tokens.mutable_data_ptr<int64_t>();
   for (int64_t i = 0; i < tokens.numel(); ++i) data[i] = stream.below(vocabulary);
-  return tokens;
+  return tokens.to(device);
 }
 
 // What one phase found.
@@ -43,11 +43,12 @@ struct Measured {
   int64_t peak = 0;
   json memory;          // the peak's parts in bytes
   double others = 0.0;  // cores that other processes used meanwhile
+  bool recorded = false;  // whether decoding replayed a recorded step
 };
 
 // Runs one phase's work until it settles, takes samples, and splits the peak: what rests in known tensors is known, the
 // remainder of the peak is activations and workspace.
-Measured measure_phase(const PointSpec& spec, const std::function<void()>& work, int64_t weights, int64_t optimizer,
+Measured measure_phase(const PointSpec& spec, Accelerator& accelerator, const std::function<void()>& work, int64_t weights, int64_t optimizer,
                        int64_t gradients, const std::function<int64_t()>& state_bytes) {
   Measured result;
   TimingOptions options;
@@ -55,13 +56,17 @@ Measured measure_phase(const PointSpec& spec, const std::function<void()>& work,
   options.time_limit = spec.seconds;
   wait_for_quiet(/*cores=*/0.2, /*seconds=*/kQuietSeconds);
   NeighbourWatch watch;
-  memory_meter::reset_peak();
-  result.timing = measure_time(work, options, [&watch] {
-    memory_meter::reset_peak();
+  accelerator.reset_peak();
+  const auto done_work = [&] {
+    work();
+    accelerator.synchronise();
+  };
+  result.timing = measure_time(done_work, options, [&] {
+    accelerator.reset_peak();
     watch.restart();
   });
   result.others = watch.cores();
-  result.peak = memory_meter::peak_bytes();
+  result.peak = accelerator.peak_bytes();
   const int64_t state = state_bytes();
   result.memory = {{"weights", weights},
                    {"optimizer", optimizer},
@@ -77,16 +82,16 @@ int64_t parameter_bytes(LanguageModel& model) {
   return total;
 }
 
-Measured measure_training(const PointSpec& spec, LanguageModel& model) {
+Measured measure_training(const PointSpec& spec, LanguageModel& model, Accelerator& accelerator) {
   model.parameters().set_requires_grad(true);
   AdamW optimiser(model.parameters(), {});
   const int64_t rows = std::max<int64_t>(1, spec.tokens_per_step / spec.length);
   Batch batch;
-  batch.tokens = random_tokens(rows, spec.length, spec.vocabulary);
+  batch.tokens = random_tokens(rows, spec.length, spec.vocabulary, at::kCPU);
   batch.labels = batch.tokens.roll(-1, 1);
   batch.positions = Context::plain(rows, spec.length, 0, at::kCPU).positions;
   if (model.encoder()) {  // pairs of equal lengths
-    batch.source = random_tokens(rows, spec.length, spec.vocabulary);
+    batch.source = random_tokens(rows, spec.length, spec.vocabulary, at::kCPU);
     batch.source_positions = batch.positions;
   }
   const auto step = [&] {
@@ -96,7 +101,7 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model) {
     optimiser.step(/*learning_rate=*/1e-5, /*clip_norm=*/1.0);
   };
   const int64_t weights = parameter_bytes(model);
-  Measured result = measure_phase(spec, step, weights, 2 * weights, weights, [] { return int64_t{0}; });
+  Measured result = measure_phase(spec, accelerator, step, weights, 2 * weights, weights, [] { return int64_t{0}; });
   result.batch = rows;
   result.tokens = static_cast<double>(rows * spec.length * (model.encoder() ? 2 : 1));
   model.parameters().set_requires_grad(false);
@@ -112,13 +117,13 @@ struct Prompt {
 
 Prompt read_prompt(LanguageModel& model, const Tensor& tokens, int64_t capacity) {
   const int64_t length = tokens.size(1);
-  const Context context = Context::plain(1, length, 0, at::kCPU);
+  const Context context = Context::plain(1, length, 0, tokens.device());
   Prompt prompt;
   if (model.encoder()) {
     const EncodedSource source = model.encode(tokens, context);
     prompt.state = model.initial_state(1, capacity - length, &source);
     prompt.position = 1;
-    prompt.hidden = model.hidden(tokens.narrow(1, 0, 1), Context::plain(1, 1, 0, at::kCPU), &prompt.state);
+    prompt.hidden = model.hidden(tokens.narrow(1, 0, 1), Context::plain(1, 1, 0, tokens.device()), &prompt.state);
   } else {
     prompt.state = model.initial_state(1, capacity);
     prompt.position = length;
@@ -128,43 +133,49 @@ Prompt read_prompt(LanguageModel& model, const Tensor& tokens, int64_t capacity)
 }
 
 // Prefill of one sequence up to the logits of its last token: the time to the first new token.
-Measured measure_prefill(const PointSpec& spec, LanguageModel& model) {
+Measured measure_prefill(const PointSpec& spec, LanguageModel& model, Accelerator& accelerator) {
   const at::NoGradGuard no_grad;
-  const Tensor tokens = random_tokens(1, spec.length, spec.vocabulary);
+  const Tensor tokens = random_tokens(1, spec.length, spec.vocabulary, accelerator.device());
   int64_t state_bytes = 0;
   const auto prefill = [&] {
     const Prompt prompt = read_prompt(model, tokens, spec.length);
     model.logits(prompt.hidden).argmax(-1);
     state_bytes = prompt.state.bytes();
   };
-  Measured result = measure_phase(spec, prefill, parameter_bytes(model), 0, 0, [&] { return state_bytes; });
+  Measured result = measure_phase(spec, accelerator, prefill, parameter_bytes(model), 0, 0, [&] { return state_bytes; });
   result.tokens = static_cast<double>(spec.length);
   return result;
 }
 
 // Greedy decoding, token by token, behind a context of `length` tokens.
-Measured measure_decoding(const PointSpec& spec, LanguageModel& model) {
+Measured measure_decoding(const PointSpec& spec, LanguageModel& model, Accelerator& accelerator) {
   const at::NoGradGuard no_grad;
-  const Tensor prompt = random_tokens(1, spec.length, spec.vocabulary);
+  const Tensor prompt = random_tokens(1, spec.length, spec.vocabulary, accelerator.device());
   // Room for every sample, so that no cache grows while it is timed.
   const int64_t most_samples = spec.repeats + TimingOptions().most_warmups;
   Prompt read = read_prompt(model, prompt, spec.length + most_samples * spec.decode_tokens);
   ModelState& state = read.state;
   int64_t position = read.position;
   Tensor token = prompt.narrow(1, spec.length - 1, 1);
+  const std::unique_ptr<RecordedStep> recorded = RecordedStep::make(model, state, /*rows=*/1, accelerator);
   const auto decode = [&] {
     for (int64_t i = 0; i < spec.decode_tokens; ++i) {
-      const Tensor hidden = model.hidden(token, Context::plain(1, 1, position++, at::kCPU), &state);
-      token = model.logits(hidden).argmax(-1);
+      if (recorded) {
+        token = recorded->run(token, position++).argmax(-1, /*keepdim=*/true);
+      } else {
+        const Tensor hidden = model.hidden(token, Context::plain(1, 1, position++, token.device()), &state);
+        token = model.logits(hidden).argmax(-1);
+      }
     }
   };
-  Measured result = measure_phase(spec, decode, parameter_bytes(model), 0, 0, [&] { return state.bytes(); });
+  Measured result = measure_phase(spec, accelerator, decode, parameter_bytes(model), 0, 0, [&] { return state.bytes(); });
   result.tokens = static_cast<double>(spec.decode_tokens);
+  result.recorded = recorded != nullptr;
   return result;
 }
 
-json row_head(const PointSpec& spec, const std::string& phase) {
-  json source = provenance();
+json row_head(const PointSpec& spec, const Accelerator& accelerator, const std::string& phase) {
+  json source = provenance(accelerator);
   source["dtype"] = spec.dtype;
   source["seed"] = kSeed;
   source["shape"] = {{"length", spec.length}, {"width", spec.model.width}};
@@ -172,8 +183,8 @@ json row_head(const PointSpec& spec, const std::string& phase) {
           {"status", "ok"},  {"message", ""},            {"provenance", source}};
 }
 
-json measured_row(const PointSpec& spec, const std::string& phase, LanguageModel& model, const Measured& measured) {
-  json row = row_head(spec, phase);
+json measured_row(const PointSpec& spec, const Accelerator& accelerator, const std::string& phase, LanguageModel& model, const Measured& measured) {
+  json row = row_head(spec, accelerator, phase);
   const Timing& timing = measured.timing;
   const auto rate = [&](double q) { return measured.tokens / timing.quantile(1.0 - q); };
   row["batch"] = measured.batch;
@@ -183,6 +194,7 @@ json measured_row(const PointSpec& spec, const std::string& phase, LanguageModel
   row["warmups"] = timing.warmups;
   row["others_cores"] = measured.others;
   if (phase == "prefill") row["time_to_first_token"] = timing.median();
+  if (phase == "decode") row["recorded"] = measured.recorded;
   row["peak_bytes"] = measured.peak;
   row["memory"] = measured.memory;
   row["parameters"] = model.parameters().count();
@@ -224,30 +236,31 @@ absl::StatusOr<PointSpec> read_point_spec(const std::filesystem::path& folder) {
   return read_config<PointSpec>(table, "point");
 }
 
-json unfinished_point_row(const PointSpec& spec, const std::string& phase, const std::string& status,
-                          const std::string& message) {
-  json row = row_head(spec, phase);
+json unfinished_point_row(const PointSpec& spec, const Accelerator& accelerator, const std::string& phase,
+                          const std::string& status, const std::string& message) {
+  json row = row_head(spec, accelerator, phase);
   row["status"] = status;
   row["message"] = message;
   return row;
 }
 
-absl::StatusOr<std::vector<json>> run_point(const PointSpec& spec, const Registry& registry) {
+absl::StatusOr<std::vector<json>> run_point(const PointSpec& spec, const Registry& registry,
+                                            Accelerator& accelerator) {
   ASSIGN_OR_RETURN(const auto model,
                    LanguageModel::make(spec.model, spec.vocabulary, "models." + spec.model_name, registry));
-  model->parameters().materialise(kSeed, at::kFloat);
+  model->parameters().materialise(kSeed, at::TensorOptions(at::kFloat).device(accelerator.device()));
   model->set_compute_dtype(spec.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
   std::vector<json> rows;
   for (const std::string& phase : spec.phases) {
     try {
-      const Measured measured = phase == "train"     ? measure_training(spec, *model)
-                                : phase == "prefill" ? measure_prefill(spec, *model)
-                                                     : measure_decoding(spec, *model);
-      rows.push_back(measured_row(spec, phase, *model, measured));
+      const Measured measured = phase == "train"     ? measure_training(spec, *model, accelerator)
+                                : phase == "prefill" ? measure_prefill(spec, *model, accelerator)
+                                                     : measure_decoding(spec, *model, accelerator);
+      rows.push_back(measured_row(spec, accelerator, phase, *model, measured));
     } catch (const c10::OutOfMemoryError& error) {
-      rows.push_back(unfinished_point_row(spec, phase, "out_of_memory", error.what_without_backtrace()));
+      rows.push_back(unfinished_point_row(spec, accelerator, phase, "out_of_memory", error.what_without_backtrace()));
     } catch (const c10::Error& error) {
-      rows.push_back(unfinished_point_row(spec, phase, "failed", error.what_without_backtrace()));
+      rows.push_back(unfinished_point_row(spec, accelerator, phase, "failed", error.what_without_backtrace()));
     }
   }
   return rows;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/language_model.h"
+#include "core/tensor/accelerator.h"
 
 namespace hippodrome {
 
@@ -29,10 +30,11 @@ absl::Status write_point_spec(const std::filesystem::path& folder, const PointSp
 absl::StatusOr<PointSpec> read_point_spec(const std::filesystem::path& folder);
 
 // Measures every phase and returns a row each (experiments/report/rows.h); running out of memory is a row.
-absl::StatusOr<std::vector<nlohmann::json>> run_point(const PointSpec& spec, const Registry& registry);
+absl::StatusOr<std::vector<nlohmann::json>> run_point(const PointSpec& spec, const Registry& registry,
+                                                      Accelerator& accelerator);
 
 // The row of a phase without a result.
-nlohmann::json unfinished_point_row(const PointSpec& spec, const std::string& phase, const std::string& status,
-                                    const std::string& message);
+nlohmann::json unfinished_point_row(const PointSpec& spec, const Accelerator& accelerator, const std::string& phase,
+                                    const std::string& status, const std::string& message);
 
 }  // namespace hippodrome

@@ -221,7 +221,7 @@ TEST_F(Plans, TrainingMemoryIsWhatScaleMeasures) {
     spec.repeats = 1;
     spec.seconds = 0.01;
     const int64_t before = memory_meter::current_bytes();
-    const auto rows = run_point(spec, everything());
+    const auto rows = run_point(spec, everything(), cpu_accelerator());
     ASSERT_TRUE(rows.ok()) << rows.status();
     ASSERT_EQ(rows->front()["status"], "ok") << rows->front();
     const double measured = static_cast<double>(rows->front()["peak_bytes"].get<int64_t>() - before);

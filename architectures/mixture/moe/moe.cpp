@@ -117,7 +117,8 @@ Traits Moe::traits() const {
   return {.causal = true,
           .packs = true,
           .state_growth = StateGrowth::kNone,
-          .kernel_class = config_.kernel == "reference" ? KernelClass::kReference : KernelClass::kLibrary};
+          .kernel_class = config_.kernel == "reference" ? KernelClass::kReference : KernelClass::kLibrary,
+          .reads_on_host = true};
 }
 
 int64_t Moe::active_parameters() const { return router_.in() * router_.out() + config_.top_k * expert_parameters(); }

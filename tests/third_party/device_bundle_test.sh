@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The folder for GPU machines holds all but LibTorch, runs with the LibTorch of a Python, and refuses another version's.
+set -euo pipefail
+source_folder=$1 build=$2
+[ -f "$build/lib/libhippodrome_cuda.so" ] || { echo "no CUDA in this build: nothing to bundle"; exit 0; }
+[ -x "$build/bin/hippodrome_bench" ] || { echo "no benchmarks in this build: nothing to bundle"; exit 0; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; exit 1; }
+
+"$source_folder/third_party/device_bundle" "$build" "$work/bundle" >"$work/said" || fail "not made"
+grep -q "MiB. On the GPU's machine" "$work/said" || fail "it does not say what to do with it"
+
+python="$source_folder/.venv/bin/python3"
+[ -x "$python" ] || { echo "no .venv: not run"; exit 0; }
+export PYTHON=$python
+"$work/bundle/run" hippodrome list layers | grep -q mamba || fail "the program does not run"
+"$work/bundle/run" hippodrome_core_tests --gtest_filter='Safetensors*' >"$work/tests" || { tail "$work/tests"; fail "tests do not run"; }
+# Nothing of the build may be needed.
+LD_TRACE_LOADED_OBJECTS=1 "$work/bundle/run" hippodrome | grep -F "$build" && fail "it loads libraries of the build"
+
+mkdir -p "$work/old/torch"
+echo "__version__ = '2.10.0+cu130'" >"$work/old/torch/version.py"
+touch "$work/old/torch/__init__.py"
+PYTHONPATH=$work/old "$work/bundle/run" hippodrome list layers 2>"$work/error" && fail "it takes another LibTorch"
+grep -q "is 2.10.0" "$work/error" || fail "it does not name the version: $(cat "$work/error")"
+"$work/bundle/run" nothing 2>"$work/error" && fail "it runs a program that is not there"
+grep -q "^usage" "$work/error" || fail "it does not say how it is used"
+echo "passed"
