@@ -45,7 +45,14 @@ add_library(hippodrome_cuda SHARED ${cuda_sources})
 target_include_directories(hippodrome_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 # C++17, or CMake would want for CUDA the C++20 of the rest: CMake 3.25 does not know that this nvcc has it.
 set_target_properties(hippodrome_cuda PROPERTIES CUDA_STANDARD 17)
-target_compile_options(hippodrome_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
+target_compile_options(hippodrome_cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:--resource-usage -Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
+# Registers and memory of every kernel, kept as cuda_kernels.tsv.
+set(cuda_launcher ${CMAKE_CURRENT_LIST_DIR}/cuda_resources compile ${CMAKE_CUDA_COMPILER_LAUNCHER})
+set_target_properties(hippodrome_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${cuda_launcher}")
+add_custom_command(TARGET hippodrome_cuda POST_BUILD VERBATIM
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/cuda_resources table ${PROJECT_BINARY_DIR}/CMakeFiles/hippodrome_cuda.dir
+          ${PROJECT_BINARY_DIR}/cuda_kernels.tsv)
 # --no-as-needed: nothing here names a symbol of libtorch_cuda, but loading it is what registers LibTorch's CUDA side.
 # --allow-shlib-undefined: on a machine without a GPU the small set of wheels lacks libraries that libtorch_cuda itself needs; this
 # library links there all the same, though it cannot be loaded.

@@ -59,6 +59,8 @@
 //   samples_seconds     [number]  every timed repeat: one training step, one prefill, or one decoding step
 //   others_cores        number   cores that other processes used during the samples: 0 on a quiet machine
 //   time_to_first_token number   seconds, prefill only
+//   recorded            bool     decode only: whether a recorded step (a CUDA graph) was replayed
+//   reads_source        bool     an encoder–decoder: the length is its source's
 //   peak_bytes          integer  highest allocated
 //   memory              {"weights", "gradients", "optimizer", "activations", "state"}   bytes at the peak; optimizer: its
 //                       moments; what of peak_bytes is in none of them is shown as "other"
@@ -82,7 +84,8 @@
 //   note      text    e.g. "mamba is faster at every measured length"
 //
 // ---- provenance, the same object in every row
-//   {"commit": text, "dirty": bool, "hardware": {"cpu": text, "cores": int, "memory_bytes": int, "gpu": text | null},
+//   {"commit": text, "dirty": bool, "hardware": {"cpu": text, "cores": int, "memory_bytes": int, "gpu": text | null,
+//   "gpu_memory_bytes": int},
 //    "versions": {"hippodrome": text, "torch": text, "compiler": text}, "seed": int, "dtype": text, "threads": int,
 //    "matmul": text, "shape": {…}, "started": "2025-01-31T12:00:00Z"}
 #pragma once

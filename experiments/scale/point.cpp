@@ -195,6 +195,7 @@ json measured_row(const PointSpec& spec, const Accelerator& accelerator, const s
   row["others_cores"] = measured.others;
   if (phase == "prefill") row["time_to_first_token"] = timing.median();
   if (phase == "decode") row["recorded"] = measured.recorded;
+  row["reads_source"] = model.encoder() != nullptr;
   row["peak_bytes"] = measured.peak;
   row["memory"] = measured.memory;
   row["parameters"] = model.parameters().count();

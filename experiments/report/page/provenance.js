@@ -30,6 +30,8 @@ const PROVENANCE_NAMES = {
   "hardware.cores": "cores",
   "hardware.memory_bytes": "memory",
   "hardware.gpu": "GPU",
+  "hardware.gpu_memory_bytes": "memory of the GPU",
+  tf32: "products in TF32",
   dtype: "number type",
   threads: "threads",
   matmul: "matrix library",
@@ -37,8 +39,8 @@ const PROVENANCE_NAMES = {
 
 function environmentTable({provenance, count: rows}, i) {
   const shownValue = (key, value) => {
-    if (key === "hardware.memory_bytes") return bytes(value);
-    if (value === null) return "none";
+    if (key.endsWith("memory_bytes")) return value ? bytes(value) : "none";
+    if (value === null || value === "") return "none";
     if (typeof value === "boolean") return value ? "yes" : "no";
     return typeof value === "object" ? JSON.stringify(value) : String(value);
   };

@@ -34,8 +34,9 @@ const results = (() => {
 
 // Whether an element of by_length tells how well a model said targets by itself, as only tasks of pairs do.
 const saysItself = (p) => [p.exact_match, p.bleu, p.chrf].some(isNumber);
-// Whether the run has tasks of pairs, and so may have models that read a source apart from what they say.
-const readsSources = results.trials.some((t) => t.by_length?.some(saysItself));
+// Whether the run has models that read a source apart from what they say, or tasks of pairs, and so may have some.
+const readsSources = results.scales.some((row) => row.reads_source) ||
+  results.trials.some((t) => t.by_length?.some(saysItself));
 
 const PHASE_TITLES = {
   train: "training",

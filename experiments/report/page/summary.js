@@ -64,7 +64,7 @@ function machineSentence() {
     ].filter(Boolean)
       .join(", ");
   const processor = hardware.cpu && size ? `${hardware.cpu} (${size})` : hardware.cpu;
-  const facts = [hardware.gpu, processor, p.dtype, p.threads ? plural(p.threads, "thread") : ""].filter(Boolean);
+  const facts = [hardware.gpu, processor, p.dtype, p.tf32 ? "TF32 products" : "", p.threads ? plural(p.threads, "thread") : ""].filter(Boolean);
   const commit = p.commit ? `, commit ${p.commit.slice(0, 12)}${p.dirty ? " with uncommitted changes" : ""}` : "";
   const others = found.length > 1 ?
     ` Rows come from ${plural(found.length, "different environment")}; see the provenance.` :
