@@ -63,7 +63,7 @@
 //   reads_source        bool     an encoder–decoder: the length is its source's
 //   peak_bytes          integer  highest allocated
 //   memory              {"weights", "gradients", "optimizer", "activations", "state"}   bytes at the peak; optimizer: its
-//                       moments; what of peak_bytes is in none of them is shown as "other"
+//                       moments; activations: kept for backward; what of peak_bytes is in none of them is workspace
 //   parameters          integer
 //   kernel_class, provenance   as above
 //

@@ -41,15 +41,21 @@ struct Measured {
   int64_t batch = 1;
   double tokens = 0.0;  // per sample
   int64_t peak = 0;
-  json memory;          // the peak's parts in bytes
-  double others = 0.0;  // cores that other processes used meanwhile
+  json memory;            // the peak's parts in bytes
+  double others = 0.0;    // cores that other processes used meanwhile
   bool recorded = false;  // whether decoding replayed a recorded step
 };
 
-// Runs one phase's work until it settles, takes samples, and splits the peak: what rests in known tensors is known, the
-// remainder of the peak is activations and workspace.
-Measured measure_phase(const PointSpec& spec, Accelerator& accelerator, const std::function<void()>& work, int64_t weights, int64_t optimizer,
-                       int64_t gradients, const std::function<int64_t()>& state_bytes) {
+// What of the peak is known; the rest is workspace.
+struct MemoryParts {
+  int64_t weights = 0, gradients = 0, optimizer = 0;
+  int64_t activations = 0;  // kept for backward
+  int64_t state = 0;
+};
+
+// Runs one phase's work until it settles, and takes samples. `parts` is asked for afterwards.
+Measured measure_phase(const PointSpec& spec, Accelerator& accelerator, const std::function<void()>& work,
+                       const std::function<MemoryParts()>& parts) {
   Measured result;
   TimingOptions options;
   options.repeats = static_cast<int>(spec.repeats);
@@ -67,18 +73,19 @@ Measured measure_phase(const PointSpec& spec, Accelerator& accelerator, const st
   });
   result.others = watch.cores();
   result.peak = accelerator.peak_bytes();
-  const int64_t state = state_bytes();
-  result.memory = {{"weights", weights},
-                   {"optimizer", optimizer},
-                   {"gradients", gradients},
-                   {"state", state},
-                   {"activations", std::max<int64_t>(0, result.peak - weights - optimizer - gradients - state)}};
+  const MemoryParts known = parts();
+  result.memory = {{"weights", known.weights},
+                   {"gradients", known.gradients},
+                   {"optimizer", known.optimizer},
+                   {"activations", known.activations},
+                   {"state", known.state}};
   return result;
 }
 
 int64_t parameter_bytes(LanguageModel& model) {
   int64_t total = 0;
-  for (const ParameterPtr& parameter : model.parameters().list()) total += static_cast<int64_t>(parameter->value.nbytes());
+  for (const ParameterPtr& parameter : model.parameters().list())
+    total += static_cast<int64_t>(parameter->value.nbytes());
   return total;
 }
 
@@ -94,14 +101,19 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model, Accelerat
     batch.source = random_tokens(rows, spec.length, spec.vocabulary, at::kCPU);
     batch.source_positions = batch.positions;
   }
+  int64_t activations = 0;
   const auto step = [&] {
     const TrainingPass pass;
+    const int64_t before = accelerator.current_bytes();
     const BatchLoss loss = batch_loss(model, batch, &pass, /*count_correct=*/false);
+    activations = accelerator.current_bytes() - before;
     loss.objective(static_cast<double>(loss.labels)).backward();
     optimiser.step(/*learning_rate=*/1e-5, /*clip_norm=*/1.0);
   };
   const int64_t weights = parameter_bytes(model);
-  Measured result = measure_phase(spec, accelerator, step, weights, 2 * weights, weights, [] { return int64_t{0}; });
+  Measured result = measure_phase(spec, accelerator, step, [&] {
+    return MemoryParts{.weights = weights, .gradients = weights, .optimizer = 2 * weights, .activations = activations};
+  });
   result.batch = rows;
   result.tokens = static_cast<double>(rows * spec.length * (model.encoder() ? 2 : 1));
   model.parameters().set_requires_grad(false);
@@ -142,7 +154,8 @@ Measured measure_prefill(const PointSpec& spec, LanguageModel& model, Accelerato
     model.logits(prompt.hidden).argmax(-1);
     state_bytes = prompt.state.bytes();
   };
-  Measured result = measure_phase(spec, accelerator, prefill, parameter_bytes(model), 0, 0, [&] { return state_bytes; });
+  Measured result = measure_phase(spec, accelerator, prefill,
+                                  [&] { return MemoryParts{.weights = parameter_bytes(model), .state = state_bytes}; });
   result.tokens = static_cast<double>(spec.length);
   return result;
 }
@@ -168,7 +181,9 @@ Measured measure_decoding(const PointSpec& spec, LanguageModel& model, Accelerat
       }
     }
   };
-  Measured result = measure_phase(spec, accelerator, decode, parameter_bytes(model), 0, 0, [&] { return state.bytes(); });
+  Measured result = measure_phase(spec, accelerator, decode, [&] {
+    return MemoryParts{.weights = parameter_bytes(model), .state = state.bytes()};
+  });
   result.tokens = static_cast<double>(spec.decode_tokens);
   result.recorded = recorded != nullptr;
   return result;
@@ -179,11 +194,12 @@ json row_head(const PointSpec& spec, const Accelerator& accelerator, const std::
   source["dtype"] = spec.dtype;
   source["seed"] = kSeed;
   source["shape"] = {{"length", spec.length}, {"width", spec.model.width}};
-  return {{"kind", "scale"}, {"model", spec.model_name}, {"phase", phase},      {"length", spec.length},
-          {"status", "ok"},  {"message", ""},            {"provenance", source}};
+  return {{"kind", "scale"}, {"model", spec.model_name}, {"phase", phase}, {"length", spec.length}, {"status", "ok"},
+          {"message", ""},   {"provenance", source}};
 }
 
-json measured_row(const PointSpec& spec, const Accelerator& accelerator, const std::string& phase, LanguageModel& model, const Measured& measured) {
+json measured_row(const PointSpec& spec, const Accelerator& accelerator, const std::string& phase, LanguageModel& model,
+                  const Measured& measured) {
   json row = row_head(spec, accelerator, phase);
   const Timing& timing = measured.timing;
   const auto rate = [&](double q) { return measured.tokens / timing.quantile(1.0 - q); };
@@ -245,8 +261,7 @@ json unfinished_point_row(const PointSpec& spec, const Accelerator& accelerator,
   return row;
 }
 
-absl::StatusOr<std::vector<json>> run_point(const PointSpec& spec, const Registry& registry,
-                                            Accelerator& accelerator) {
+absl::StatusOr<std::vector<json>> run_point(const PointSpec& spec, const Registry& registry, Accelerator& accelerator) {
   ASSIGN_OR_RETURN(const auto model,
                    LanguageModel::make(spec.model, spec.vocabulary, "models." + spec.model_name, registry));
   model->parameters().materialise(kSeed, at::TensorOptions(at::kFloat).device(accelerator.device()));

@@ -11,7 +11,7 @@ const INKS = {
     line: "#9aa3ad",
     paper: "#ffffff",
     band: "#f1f4f7",
-    parts: ["#37475a", "#8093a8", "#cbd5df", "#e0a100", "#ffffff"]
+    parts: ["#37475a", "#5f7389", "#93a5b8", "#cbd5df", "#e0a100", "#ffffff"]
   },
   dark: {
     text: "#e6e9ec",
@@ -20,7 +20,7 @@ const INKS = {
     line: "#5d6873",
     paper: "#14181d",
     band: "#1c2228",
-    parts: ["#dfe6ee", "#93a3b5", "#536172", "#f2bd2c", "#14181d"]
+    parts: ["#dfe6ee", "#b4c0cd", "#8593a4", "#536172", "#f2bd2c", "#14181d"]
   },
 };
 

@@ -288,11 +288,11 @@ function barPanels(panels, names, {theme, width, paper}) {
         x: panel.bars.map((b) => b.parts?.[k] ?? 0),
         y: panel.bars.map((_, j) => j),
         width: 0.66,
-        // The fifth part, "other", is hatched.
+        // The last part, workspace, is hatched.
         marker: {
           color: ink.parts[k],
-          line: {color: k < 4 ? ink.paper : ink.line, width: 0.5},
-          pattern: {shape: k < 4 ? "" : "/", fgcolor: ink.soft, size: 5}
+          line: {color: k < 5 ? ink.paper : ink.line, width: 0.5},
+          pattern: {shape: k < 5 ? "" : "/", fgcolor: ink.soft, size: 5}
         },
         hoverinfo: "text",
         hovertext: panel.bars.map((b) => b.text),

@@ -49,7 +49,7 @@ const STATUS_WORDS = {
   out_of_memory: "out of memory",
   timeout: "time limit"
 };
-const MEMORY_PARTS = ["weights", "gradients", "optimizer", "activations", "state"];
+const MEMORY_PARTS = ["weights", "gradients", "optimizer", "activations", "state", "workspace"];
 
 function median(values) {
   const sorted = values.filter(isNumber).sort((a, b) => a - b);

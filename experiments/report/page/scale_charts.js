@@ -32,9 +32,8 @@ function pointText(row) {
   const spreadOf = q?.length === 3 && q[0] !== q[2] ?
     `${count(q[0])} to ${count(q[2])} in the middle 60 % of ${row.samples_seconds?.length ?? "the"} repeats` :
     "";
-  const split = [...MEMORY_PARTS, "other"]
-                  .filter((part) => memory[part] > 0 || (part === "other" && otherBytes(row) > 0))
-                  .map((part) => `${partName(part)} ${bytes(part === "other" ? otherBytes(row) : memory[part])}`);
+  const split = MEMORY_PARTS.filter((part) => partBytes(row, part) > 0)
+                  .map((part) => `${partName(part)} ${bytes(partBytes(row, part))}`);
   return hoverLines(
     `${row.model}${kernelMark(row.kernel_class)}, ${PHASE_TITLES[row.phase]} at ${grouped(row.length)} tokens`,
     isNumber(row.batch) ? `batch of ${grouped(row.batch)}` : "",
@@ -45,9 +44,10 @@ function pointText(row) {
     split.length ? split.slice(0, 2).join(", ") : "", split.length > 2 ? split.slice(2).join(", ") : "");
 }
 
-// What of the peak belongs to none of the parts; below one percent it is rounding of the allocator.
-function otherBytes(row) {
-  const known = MEMORY_PARTS.reduce((sum, part) => sum + (row.memory?.[part] || 0), 0);
+// Workspace is what of the peak belongs to no other part; below one percent it is rounding of the allocator.
+function partBytes(row, part) {
+  if (part !== "workspace") return row.memory?.[part] || 0;
+  const known = MEMORY_PARTS.reduce((sum, p) => sum + (p === part ? 0 : row.memory?.[p] || 0), 0);
   const rest = (row.peak_bytes || 0) - known;
   return known && rest > 0.01 * row.peak_bytes ? rest : 0;
 }
@@ -192,7 +192,7 @@ function memorySplitFigure() {
   // To begin with the longest length that every model finished in every phase, so that the bars can be compared.
   const complete = results.lengths.filter((length) => results.scales.every((r) => r.length !== length || finished(r)));
   let length = (complete.length ? complete : results.lengths).at(-1);
-  const names = results.scales.some((r) => finished(r) && otherBytes(r)) ? [...MEMORY_PARTS, "other"] : MEMORY_PARTS;
+  const names = MEMORY_PARTS;
   const build = (options) => {
     const panels = results.phases.map(
       (phase) => ({
@@ -208,7 +208,7 @@ function memorySplitFigure() {
             }];
           return [{
             label: model,
-            parts: names.map((part) => (part === "other" ? otherBytes(row) : row.memory[part] || 0)),
+            parts: names.map((part) => partBytes(row, part)),
             total: row.peak_bytes,
             text: pointText(row)
           }];
@@ -224,8 +224,8 @@ function memorySplitFigure() {
     name: "memory-split",
     paperWidth: 1080,
     caption: "How to read this: the peak of each model at one length, split into weights, optimiser moments " +
-      "and gradients, activations kept for the backward pass, and the state carried along the " +
-      "sequence; the scale is linear. Choose another length above.",
+      "and gradients, activations kept for the backward pass, the state carried along the " +
+      "sequence, and workspace, which is freed again within the step; the scale is linear. Choose another length above.",
     controls: (redraw) =>
       [dropdown(
          "At length", results.lengths.map((l) => [l, `${grouped(l)} tokens`]), length,
