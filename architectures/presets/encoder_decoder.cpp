@@ -43,19 +43,41 @@ repeats = )" +
          repeats + "\n" + blocks;
 }
 
-}  // namespace
-
-void register_encoder_decoder_presets(Registry& registry) {
-  registry.add(PresetEntry{"seq2seq-sutskever",
-                           "LSTM encoder-decoder, source reversed, 384,000,000 parameters (Sutskever et al. 2014)", R"(
-pattern = ["lstm"]
-repeats = 4
-width = 1000
-vocabulary = 80000
+// What the recurrent models have in common: neither norms nor residual connections around their blocks, and a head of
+// its own.
+std::string recurrent(const std::string& model) {
+  return R"(
 norm_position = "none"
 residual = false
 final_norm = false
 tied = false
+)" + model;
+}
+
+// GNMT's encoder (Wu et al. 2016, figure 1): LSTM layers of which the bottom one reads both ways and those from the
+// third on are residual. `further` is said of every layer.
+std::string gnmt_encoder(int layers, const std::string& further) {
+  std::string pattern, blocks;
+  for (int layer = 1; layer <= layers; ++layer) {
+    const std::string name = "layer" + std::to_string(layer);
+    pattern += (layer > 1 ? ", \"" : "\"") + name + "\"";
+    blocks += "\n[encoder.blocks." + name + "]\nlayer = \"lstm\"\n" + further;
+    if (layer == 1) blocks += "direction = \"both\"\n";
+    if (layer >= 3) blocks += "residual = true\n";
+  }
+  return "\n[encoder]\nrepeats = 1\npattern = [" + pattern + "]\n" + blocks;
+}
+
+}  // namespace
+
+void register_encoder_decoder_presets(Registry& registry) {
+  registry.add(PresetEntry{"seq2seq-sutskever",
+                           "LSTM encoder-decoder, source reversed, 384,000,000 parameters (Sutskever et al. 2014)",
+                           recurrent(R"(
+pattern = ["lstm"]
+repeats = 4
+width = 1000
+vocabulary = 80000
 embedding_init = "uniform"
 head_init = "uniform"
 init_range = 0.08
@@ -74,18 +96,14 @@ reverse = true
 [encoder.blocks.lstm]
 bias = false
 init_range = 0.08
-)"});
+)")});
 
-  registry.add(
-      PresetEntry{"rnnencdec", "GRU encoder-decoder, the encoder's last state as context (Cho et al. 2014)", R"(
+  registry.add(PresetEntry{"rnnencdec", "GRU encoder-decoder, the encoder's last state as context (Cho et al. 2014)",
+                           recurrent(R"(
 pattern = ["attentive_gru"]
 repeats = 1
 width = 620
 vocabulary = 30000
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 init_deviation = 0.01
 
 [blocks.attentive_gru]
@@ -104,18 +122,14 @@ output_width = 1000
 reset = "before"
 bias = false
 init = "bahdanau"
-)"});
+)")});
 
-  registry.add(
-      PresetEntry{"rnnsearch", "bidirectional GRU encoder, attending GRU decoder, maxout (Bahdanau et al. 2015)", R"(
+  registry.add(PresetEntry{
+      "rnnsearch", "bidirectional GRU encoder, attending GRU decoder, maxout (Bahdanau et al. 2015)", recurrent(R"(
 pattern = ["attentive_gru"]
 repeats = 1
 width = 620
 vocabulary = 30000
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 init_deviation = 0.01
 
 [blocks.attentive_gru]
@@ -133,18 +147,15 @@ output_width = 2000
 reset = "before"
 bias = false
 init = "bahdanau"
-)"});
+)")});
 
   registry.add(PresetEntry{
-      "gnmt", "8 + 8 residual LSTM layers, additive attention from the bottom decoder layer (Wu et al. 2016)", R"(
+      "gnmt", "8 + 8 residual LSTM layers, additive attention from the bottom decoder layer (Wu et al. 2016)",
+      recurrent(R"(
 pattern = ["gnmt_decoder"]
 repeats = 1
 width = 1024
 vocabulary = 32000
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 embedding_init = "uniform"
 head_init = "uniform"
 init_range = 0.04
@@ -153,49 +164,7 @@ init_range = 0.04
 layers = 8
 init_range = 0.04
 
-[encoder]
-pattern = ["bottom", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"]
-repeats = 1
-
-[encoder.blocks.bottom]
-layer = "lstm"
-direction = "both"
-init_range = 0.04
-
-[encoder.blocks.second]
-layer = "lstm"
-init_range = 0.04
-
-[encoder.blocks.third]
-layer = "lstm"
-residual = true
-init_range = 0.04
-
-[encoder.blocks.fourth]
-layer = "lstm"
-residual = true
-init_range = 0.04
-
-[encoder.blocks.fifth]
-layer = "lstm"
-residual = true
-init_range = 0.04
-
-[encoder.blocks.sixth]
-layer = "lstm"
-residual = true
-init_range = 0.04
-
-[encoder.blocks.seventh]
-layer = "lstm"
-residual = true
-init_range = 0.04
-
-[encoder.blocks.eighth]
-layer = "lstm"
-residual = true
-init_range = 0.04
-)"});
+)" + gnmt_encoder(8, "init_range = 0.04\n"))});
 
   registry.add(
       PresetEntry{"vaswani-base", "the first Transformer, encoder-decoder, base (Vaswani et al. 2017)",
@@ -204,30 +173,22 @@ init_range = 0.04
                            vaswani("1024", "32.0", "4096", "16", "6", "vocabulary = 37000\ndropout = 0.3\n")});
 
   // For races: the same models small, with initial values of their layers' own.
-  registry.add(PresetEntry{"sutskever-tiny", "LSTM encoder-decoder, states handed over, source reversed", R"(
+  registry.add(PresetEntry{"sutskever-tiny", "LSTM encoder-decoder, states handed over, source reversed", recurrent(R"(
 pattern = ["lstm"]
 repeats = 2
 width = 112
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 handover = true
 
 [encoder]
 pattern = ["lstm"]
 repeats = 2
 reverse = true
-)"});
+)")});
 
-  registry.add(PresetEntry{"rnnencdec-tiny", "GRU encoder-decoder through a vector of fixed size", R"(
+  registry.add(PresetEntry{"rnnencdec-tiny", "GRU encoder-decoder through a vector of fixed size", recurrent(R"(
 pattern = ["attentive_gru"]
 repeats = 1
 width = 128
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 
 [blocks.attentive_gru]
 context = "last"
@@ -239,16 +200,12 @@ repeats = 1
 
 [encoder.blocks.gru]
 reset = "before"
-)"});
+)")});
 
-  registry.add(PresetEntry{"rnnsearch-tiny", "bidirectional GRU encoder, attending GRU decoder", R"(
+  registry.add(PresetEntry{"rnnsearch-tiny", "bidirectional GRU encoder, attending GRU decoder", recurrent(R"(
 pattern = ["attentive_gru"]
 repeats = 1
 width = 112
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 
 [encoder]
 pattern = ["gru"]
@@ -257,32 +214,15 @@ repeats = 1
 [encoder.blocks.gru]
 direction = "both"
 reset = "before"
-)"});
+)")});
 
-  registry.add(PresetEntry{"gnmt-tiny", "3 + 2 LSTM layers, additive attention from the bottom decoder layer", R"(
+  registry.add(
+      PresetEntry{"gnmt-tiny", "3 + 2 LSTM layers, additive attention from the bottom decoder layer", recurrent(R"(
 pattern = ["gnmt_decoder"]
 repeats = 1
 width = 80
-norm_position = "none"
-residual = false
-final_norm = false
-tied = false
 
-[encoder]
-pattern = ["bottom", "second", "third"]
-repeats = 1
-
-[encoder.blocks.bottom]
-layer = "lstm"
-direction = "both"
-
-[encoder.blocks.second]
-layer = "lstm"
-
-[encoder.blocks.third]
-layer = "lstm"
-residual = true
-)"});
+)" + gnmt_encoder(3, ""))});
 
   registry.add(PresetEntry{"vaswani-tiny", "Transformer encoder-decoder, pre-norm", R"(
 pattern = ["attention", "cross_attention", "mlp"]
