@@ -11,6 +11,10 @@
 #include <benchmark/benchmark.h>
 #include <torch/version.h>
 
+#include <nlohmann/json.hpp>
+
+#include "core/measure/provenance.h"
+#include "core/tensor/accelerator.h"
 #include "core/tensor/cuda_library.h"
 
 namespace {
@@ -46,9 +50,15 @@ int main(int argc, char** argv) {
 
   const std::string git = "git -C '" HIPPODROME_SOURCE_FOLDER "' ";
   const std::string commit = output_of(git + "rev-parse HEAD");
-  benchmark::AddCustomContext("commit", commit.empty() ? "unknown" : commit);
-  const bool changed = !output_of(git + "status --porcelain -uno").empty();
-  benchmark::AddCustomContext("uncommitted_changes", commit.empty() ? "unknown" : changed ? "yes" : "no");
+  // Carried to another machine, it has no checkout beside it: then what the library was compiled from.
+  const nlohmann::json compiled = hippodrome::provenance();
+  const bool changed =
+      commit.empty() ? compiled["dirty"].get<bool>() : !output_of(git + "status --porcelain -uno").empty();
+  benchmark::AddCustomContext("commit", commit.empty() ? compiled["commit"].get<std::string>() : commit);
+  benchmark::AddCustomContext("uncommitted_changes", changed ? "yes" : "no");
+  if (const auto gpu = hippodrome::find_accelerator(c10::Device(c10::DeviceType::CUDA, 0)); gpu.ok()) {
+    benchmark::AddCustomContext("gpu", (*gpu)->name());
+  }
   benchmark::AddCustomContext("cpu", cpu_name());
   benchmark::AddCustomContext("cpu_capability", at::get_cpu_capability());
   benchmark::AddCustomContext("torch", TORCH_VERSION);
