@@ -71,6 +71,7 @@ class Cuda final : public Accelerator {
     const double share = static_cast<double>(bytes) / static_cast<double>(memory_bytes());
     c10::cuda::CUDACachingAllocator::setMemoryFraction(bytes > 0 ? std::min(1.0, share) : 1.0, index_);
   }
+  bool records() const override { return true; }
   std::unique_ptr<RecordedWork> record(const std::function<void()>& work) override {
     return std::make_unique<RecordedGraph>(index_, work);
   }

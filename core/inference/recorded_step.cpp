@@ -12,6 +12,7 @@ namespace hippodrome {
 namespace {
 
 bool allows_recording(const LanguageModel& model, const ModelState& state) {
+  if (model.config().positions == "learned") return false;  // their limit is checked on the host
   for (const auto& block : model.blocks()) {
     if (block->layer().traits().reads_on_host) return false;
   }
@@ -59,7 +60,7 @@ class Snapshot {
 
 std::unique_ptr<RecordedStep> RecordedStep::make(LanguageModel& model, ModelState& state, int64_t rows,
                                                  Accelerator& accelerator) {
-  if (!allows_recording(model, state)) return nullptr;
+  if (!accelerator.records() || !allows_recording(model, state)) return nullptr;
   const at::NoGradGuard no_grad;
   std::unique_ptr<RecordedStep> step(new RecordedStep);
   // Ones: a position of zero would start a sequence anew.

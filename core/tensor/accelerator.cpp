@@ -22,6 +22,7 @@ class Cpu final : public Accelerator {
   int64_t peak_bytes() const override { return memory_meter::peak_bytes(); }
   void reset_peak() override { memory_meter::reset_peak(); }
   void set_limit(int64_t bytes) override { memory_meter::set_limit(bytes); }
+  bool records() const override { return false; }
   std::unique_ptr<RecordedWork> record(const std::function<void()>&) override { return nullptr; }
 };
 

@@ -35,6 +35,8 @@ class Accelerator {
   // An allocation that would pass this many bytes fails with c10::OutOfMemoryError. 0: no limit but the device's own.
   virtual void set_limit(int64_t bytes) = 0;
 
+  // Whether the device can record at all.
+  virtual bool records() const = 0;
   // Records what `work` enqueues, without executing it; null where the device records nothing. `work` must have run
   // before, must not look at results on the host, and must keep alive the tensors it reads and writes.
   virtual std::unique_ptr<RecordedWork> record(const std::function<void()>& work) = 0;

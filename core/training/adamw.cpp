@@ -12,13 +12,9 @@
 #include <utility>
 
 namespace hippodrome {
-namespace {
-
-struct Group {
+struct AdamW::Group {
   std::vector<Tensor> values, gradients, first_moments, second_moments, steps;
 };
-
-}  // namespace
 
 AdamW::AdamW(Parameters& parameters, const Options& options) : options_(options) {
   for (const ParameterPtr& parameter : parameters.list()) {
@@ -27,35 +23,63 @@ AdamW::AdamW(Parameters& parameters, const Options& options) : options_(options)
   }
 }
 
-double AdamW::step(double learning_rate, double clip_norm) {
-  const at::NoGradGuard no_grad;
-  // Keyed by (weight decay, learning-rate scale); few combinations occur.
-  std::map<std::pair<double, double>, Group> groups;
-  std::vector<Tensor> gradients;
-  for (Slot& slot : slots_) {
+AdamW::Groups AdamW::groups() const {
+  Groups groups;
+  for (const Slot& slot : slots_) {
     const Tensor& gradient = slot.parameter->value.grad();
     if (!gradient.defined()) continue;
     const ParameterFacts& facts = slot.parameter->facts;
     Group& group = groups[{facts.weight_decay ? options_.weight_decay : 0.0, facts.learning_rate_scale}];
-    gradients.push_back(gradient);
     group.values.push_back(slot.parameter->value);
     group.gradients.push_back(gradient);
     group.first_moments.push_back(slot.first_moment);
     group.second_moments.push_back(slot.second_moment);
     group.steps.push_back(slot.step);
   }
-  if (gradients.empty()) return 0.0;
-  const double norm = at::stack(at::_foreach_norm(gradients)).norm().item().toDouble();
-  if (clip_norm > 0.0 && norm > clip_norm) {
-    at::_foreach_mul_(gradients, clip_norm / norm);
+  return groups;
+}
+
+std::vector<Tensor> AdamW::gradients() const {
+  std::vector<Tensor> result;
+  for (const Slot& slot : slots_) {
+    if (slot.parameter->value.grad().defined()) result.push_back(slot.parameter->value.grad());
   }
-  for (auto& [key, group] : groups) {
+  return result;
+}
+
+void AdamW::clear_gradients() {
+  for (Slot& slot : slots_) slot.parameter->value.mutable_grad() = Tensor();
+}
+
+double AdamW::step(double learning_rate, double clip_norm) {
+  const at::NoGradGuard no_grad;
+  const std::vector<Tensor> all = gradients();
+  if (all.empty()) return 0.0;
+  const double norm = at::stack(at::_foreach_norm(all)).norm().item().toDouble();
+  if (clip_norm > 0.0 && norm > clip_norm) at::_foreach_mul_(all, clip_norm / norm);
+  for (auto& [key, group] : groups()) {
     at::_foreach_add_(group.steps, 1);
     at::_fused_adamw_(group.values, group.gradients, group.first_moments, group.second_moments, /*max_exp_avg_sqs=*/{},
                       group.steps, learning_rate * key.second, options_.beta1, options_.beta2, key.first,
                       options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
   }
-  for (Slot& slot : slots_) slot.parameter->value.mutable_grad() = Tensor();
+  clear_gradients();
+  return norm;
+}
+
+Tensor AdamW::step_on_device(const Tensor& learning_rate, double clip_norm) {
+  const at::NoGradGuard no_grad;
+  const std::vector<Tensor> all = gradients();
+  if (all.empty()) return at::zeros_like(learning_rate);
+  const Tensor norm = at::stack(at::_foreach_norm(all)).norm();
+  if (clip_norm > 0.0) at::_foreach_mul_(all, norm.reciprocal().mul(clip_norm).clamp_max(1.0));
+  for (auto& [key, group] : groups()) {
+    at::_foreach_add_(group.steps, 1);
+    at::_fused_adamw_(group.values, group.gradients, group.first_moments, group.second_moments, /*max_exp_avg_sqs=*/{},
+                      group.steps, learning_rate.mul(key.second), options_.beta1, options_.beta2, key.first,
+                      options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+  }
+  clear_gradients();
   return norm;
 }
 

@@ -59,20 +59,23 @@ BatchLoss batch_loss(LanguageModel& model, const Batch& batch, const TrainingPas
   context.positions = batch.positions.to(device);
   context.ragged = batch.ragged;
   Tensor labels = batch.labels.flatten();
-  const Tensor labelled = at::nonzero(labels.ge(0)).flatten();
   Tensor hidden =
       model.hidden(batch.tokens.to(device), context, model.config().handover ? &handed_over : nullptr).flatten(0, 1);
   BatchLoss loss;
-  loss.labels = labelled.numel();
+  loss.labels = labels.numel();
   loss.auxiliary = auxiliary.sum();
-  if (loss.labels < labels.numel()) {
-    hidden = hidden.index_select(0, labelled.to(device));
-    labels = labels.index_select(0, labelled);
+  if (!pass || !pass->all_positions) {
+    const Tensor labelled = at::nonzero(labels.ge(0)).flatten();
+    loss.labels = labelled.numel();
+    if (loss.labels < labels.numel()) {
+      hidden = hidden.index_select(0, labelled.to(device));
+      labels = labels.index_select(0, labelled);
+    }
   }
   labels = labels.to(device);
   Tensor logits = model.logits(hidden);
   if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
-  loss.sum = at::cross_entropy_loss(logits, labels, /*weight=*/{}, at::Reduction::Sum);
+  loss.sum = at::cross_entropy_loss(logits, labels, /*weight=*/{}, at::Reduction::Sum, /*ignore_index=*/kNoLabel);
   if (pass && pass->label_smoothing > 0.0) {
     loss.smoothed = at::cross_entropy_loss(logits, labels, /*weight=*/{}, at::Reduction::Sum, /*ignore_index=*/kNoLabel,
                                            pass->label_smoothing);

@@ -22,6 +22,9 @@ struct BatchLoss {
 struct TrainingPass {
   double label_smoothing = 0.0;  // share of a label's probability that is spread over all tokens (Szegedy et al. 2016)
   uint64_t draw = 0;             // names the pass's random draws
+  // Logits at every position, so that no shape depends on which are labelled and labels may lie on the device unread;
+  // BatchLoss::labels then counts all positions.
+  bool all_positions = false;
 };
 
 // One sentence when the model reads a source and the batch has none.

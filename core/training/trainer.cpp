@@ -37,7 +37,8 @@ void TrainingConfig::bind(Fields& fields) {
   fields.integer("checkpoint_every", checkpoint_every, {1, kMany}, "steps between checkpoints");
 }
 
-Trainer::Trainer(LanguageModel& model, const Task& task, const TrainingConfig& config, uint64_t seed)
+Trainer::Trainer(LanguageModel& model, const Task& task, const TrainingConfig& config, uint64_t seed,
+                 Accelerator& accelerator)
     : model_(model),
       task_(task),
       config_(config),
@@ -46,10 +47,21 @@ Trainer::Trainer(LanguageModel& model, const Task& task, const TrainingConfig& c
       schedule_{config.learning_rate,
                 static_cast<int64_t>(std::llround(config.warmup * static_cast<double>(config.steps))), config.steps,
                 config.final_fraction, config.schedule == "inverse_sqrt"},
-      optimiser_(model.parameters(), {config.beta1, config.beta2, config.epsilon, config.weight_decay}) {
+      optimiser_(model.parameters(), {config.beta1, config.beta2, config.epsilon, config.weight_decay}),
+      accelerator_(accelerator) {
   model_.set_compute_dtype(config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
   model_.parameters().set_requires_grad(true);
 }
+
+namespace {
+
+absl::Status check_finite(double loss, int64_t step) {
+  if (std::isfinite(loss)) return absl::OkStatus();
+  return absl::InternalError("the loss is not finite at step " + std::to_string(step) +
+                             ": lower learning_rate, or use dtype = \"float32\"");
+}
+
+}  // namespace
 
 absl::StatusOr<Trainer::Step> Trainer::step() {
   ASSIGN_OR_RETURN(const Batch batch, task_.batch({Split::kTrain, seed_, steps_done_, config_.batch, length_,
@@ -58,6 +70,18 @@ absl::StatusOr<Trainer::Step> Trainer::step() {
   const auto labels = static_cast<double>(batch.labels.ge(0).sum().item().toLong());
   const int64_t part_rows = (config_.batch + config_.accumulate - 1) / config_.accumulate;
   const RandomStream draws = RandomStream(seed_, "training draws").fork(static_cast<uint64_t>(steps_done_));
+  const double rate = learning_rate(schedule_, steps_done_);
+  if (!tried_to_record_ && config_.accumulate == 1) {
+    recorded_ =
+        RecordedTraining::make(model_, optimiser_, batch, {config_.label_smoothing, config_.clip}, accelerator_);
+  }
+  tried_to_record_ = true;
+  if (recorded_ && labels > 0.0 && recorded_->fits(batch)) {
+    const RecordedTraining::Result result = recorded_->run(batch, labels, rate);
+    const double loss = result.sum / labels;
+    RETURN_IF_ERROR(check_finite(loss + result.auxiliary, steps_done_ + 1));
+    return Step{++steps_done_, loss, result.gradient_norm, result.auxiliary};
+  }
   double loss = 0.0, auxiliary = 0.0;
   for (int64_t row = 0; row < config_.batch; row += part_rows) {
     const int64_t rows = std::min(part_rows, config_.batch - row);
@@ -69,11 +93,8 @@ absl::StatusOr<Trainer::Step> Trainer::step() {
     loss += part_loss.sum.item().toDouble() / labels;
     if (part_loss.auxiliary.defined()) auxiliary += share * part_loss.auxiliary.item().toDouble();
   }
-  if (!std::isfinite(loss + auxiliary)) {
-    return absl::InternalError("the loss is not finite at step " + std::to_string(steps_done_ + 1) +
-                               ": lower learning_rate, or use dtype = \"float32\"");
-  }
-  const double norm = optimiser_.step(learning_rate(schedule_, steps_done_), config_.clip);
+  RETURN_IF_ERROR(check_finite(loss + auxiliary, steps_done_ + 1));
+  const double norm = optimiser_.step(rate, config_.clip);
   ++steps_done_;
   return Step{steps_done_, loss, norm, auxiliary};
 }

@@ -7,6 +7,7 @@
 #include "core/base/random.h"
 #include "core/training/adamw.h"
 #include "core/training/loss.h"
+#include "core/training/recorded_training.h"
 #include "core/training/schedule.h"
 
 namespace hippodrome {
@@ -44,8 +45,9 @@ struct TrainingConfig {
 // values depend on (seed, step) alone, so parameters, moments and the step count are all there is to keep.
 class Trainer {
  public:
-  // The model must be materialised. All must outlive the trainer.
-  Trainer(LanguageModel& model, const Task& task, const TrainingConfig& config, uint64_t seed);
+  // The model must be materialised, on the accelerator's device. All must outlive the trainer.
+  Trainer(LanguageModel& model, const Task& task, const TrainingConfig& config, uint64_t seed,
+          Accelerator& accelerator = cpu_accelerator());
 
   struct Step {
     int64_t step;  // this was step number `step`, from 1
@@ -74,6 +76,9 @@ class Trainer {
   LearningRateSchedule schedule_;
   AdamW optimiser_;
   int64_t steps_done_ = 0;
+  Accelerator& accelerator_;
+  std::unique_ptr<RecordedTraining> recorded_;
+  bool tried_to_record_ = false;
 };
 
 // The newest whole checkpoint's folder; NotFound when there is none.

@@ -169,7 +169,7 @@ absl::StatusOr<json> run_trial(const TrialSpec& spec, const fs::path& folder, co
   ASSIGN_OR_RETURN(const auto model, make_model(spec, *task, registry));
   model->parameters().materialise(static_cast<uint64_t>(spec.seed),
                                   at::TensorOptions(at::kFloat).device(accelerator.device()));
-  Trainer trainer(*model, *task, spec.training, static_cast<uint64_t>(spec.seed));
+  Trainer trainer(*model, *task, spec.training, static_cast<uint64_t>(spec.seed), accelerator);
 
   const fs::path checkpoints = folder / "checkpoints", record_file = folder / "record.json";
   Record record;

@@ -59,7 +59,7 @@
 //   samples_seconds     [number]  every timed repeat: one training step, one prefill, or one decoding step
 //   others_cores        number   cores that other processes used during the samples: 0 on a quiet machine
 //   time_to_first_token number   seconds, prefill only
-//   recorded            bool     decode only: whether a recorded step (a CUDA graph) was replayed
+//   recorded            bool     whether a recorded step (a CUDA graph) was replayed
 //   reads_source        bool     an encoder–decoder: the length is its source's
 //   peak_bytes          integer  highest allocated
 //   memory              {"weights", "gradients", "optimizer", "activations", "state"}   bytes at the peak; optimizer: its

@@ -16,6 +16,7 @@
 #include "core/measure/timing.h"
 #include "core/training/adamw.h"
 #include "core/training/loss.h"
+#include "core/training/recorded_training.h"
 
 namespace hippodrome {
 
@@ -43,7 +44,7 @@ struct Measured {
   int64_t peak = 0;
   json memory;            // the peak's parts in bytes
   double others = 0.0;    // cores that other processes used meanwhile
-  bool recorded = false;  // whether decoding replayed a recorded step
+  bool recorded = false;  // whether a recorded step was replayed
 };
 
 // What of the peak is known; the rest is workspace.
@@ -53,22 +54,24 @@ struct MemoryParts {
   int64_t state = 0;
 };
 
-// Runs one phase's work until it settles, and takes samples. `parts` is asked for afterwards.
+// Runs one phase's work until it settles, and takes samples. `parts` is asked for afterwards. A recording allocates when
+// it is made and not when it is replayed: its peak is that of the warm-up, which the caller begins by a reset.
 Measured measure_phase(const PointSpec& spec, Accelerator& accelerator, const std::function<void()>& work,
-                       const std::function<MemoryParts()>& parts) {
+                       const std::function<MemoryParts()>& parts, bool recorded = false) {
   Measured result;
+  result.recorded = recorded;
   TimingOptions options;
   options.repeats = static_cast<int>(spec.repeats);
   options.time_limit = spec.seconds;
   wait_for_quiet(/*cores=*/0.2, /*seconds=*/kQuietSeconds);
   NeighbourWatch watch;
-  accelerator.reset_peak();
+  if (!recorded) accelerator.reset_peak();
   const auto done_work = [&] {
     work();
     accelerator.synchronise();
   };
   result.timing = measure_time(done_work, options, [&] {
-    accelerator.reset_peak();
+    if (!recorded) accelerator.reset_peak();
     watch.restart();
   });
   result.others = watch.cores();
@@ -102,7 +105,14 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model, Accelerat
     batch.source_positions = batch.positions;
   }
   int64_t activations = 0;
+  accelerator.reset_peak();
+  const auto recorded = RecordedTraining::make(model, optimiser, batch, {}, accelerator);
   const auto step = [&] {
+    if (recorded) {
+      recorded->run(batch, static_cast<double>(batch.labels.numel()), /*learning_rate=*/1e-5);
+      activations = recorded->activation_bytes();
+      return;
+    }
     const TrainingPass pass;
     const int64_t before = accelerator.current_bytes();
     const BatchLoss loss = batch_loss(model, batch, &pass, /*count_correct=*/false);
@@ -113,7 +123,7 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model, Accelerat
   const int64_t weights = parameter_bytes(model);
   Measured result = measure_phase(spec, accelerator, step, [&] {
     return MemoryParts{.weights = weights, .gradients = weights, .optimizer = 2 * weights, .activations = activations};
-  });
+  }, recorded != nullptr);
   result.batch = rows;
   result.tokens = static_cast<double>(rows * spec.length * (model.encoder() ? 2 : 1));
   model.parameters().set_requires_grad(false);
@@ -170,6 +180,7 @@ Measured measure_decoding(const PointSpec& spec, LanguageModel& model, Accelerat
   ModelState& state = read.state;
   int64_t position = read.position;
   Tensor token = prompt.narrow(1, spec.length - 1, 1);
+  accelerator.reset_peak();
   const std::unique_ptr<RecordedStep> recorded = RecordedStep::make(model, state, /*rows=*/1, accelerator);
   const auto decode = [&] {
     for (int64_t i = 0; i < spec.decode_tokens; ++i) {
@@ -183,9 +194,8 @@ Measured measure_decoding(const PointSpec& spec, LanguageModel& model, Accelerat
   };
   Measured result = measure_phase(spec, accelerator, decode, [&] {
     return MemoryParts{.weights = parameter_bytes(model), .state = state.bytes()};
-  });
+  }, recorded != nullptr);
   result.tokens = static_cast<double>(spec.decode_tokens);
-  result.recorded = recorded != nullptr;
   return result;
 }
 
@@ -210,7 +220,7 @@ json measured_row(const PointSpec& spec, const Accelerator& accelerator, const s
   row["warmups"] = timing.warmups;
   row["others_cores"] = measured.others;
   if (phase == "prefill") row["time_to_first_token"] = timing.median();
-  if (phase == "decode") row["recorded"] = measured.recorded;
+  row["recorded"] = measured.recorded;
   row["reads_source"] = model.encoder() != nullptr;
   row["peak_bytes"] = measured.peak;
   row["memory"] = measured.memory;
