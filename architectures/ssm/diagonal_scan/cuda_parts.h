@@ -147,12 +147,15 @@ HIPPODROME_HOST_DEVICE void store_carry(const Problem& p, const Mine& m, const P
 template <class T, int kThreads>
 HIPPODROME_HOST_DEVICE void load_tile(const Problem& p, const DiagonalScanRows& from, const Place& at, int64_t begin,
                                       int count, int thread, ScalarOf<T>* tile) {
-  HIPPODROME_UNROLL
-  for (int i = 0; i < kTile * kLanes / kThreads; ++i) {
-    const int entry = i * kThreads + thread, token = entry / kLanes, lane = entry % kLanes;
-    const bool there = token < count && at.channel + lane < p.channels;
-    const int64_t index = there ? at.row * from.batch + (begin + token) * from.time + at.channel + lane : 0;
-    tile[entry] = there ? load(static_cast<const T*>(from.data)[index]) : ScalarOf<T>(0);
+  constexpr int kAtOnce = 4;  // loads in flight; all sixteen of a thread of two warps take too many registers
+  for (int first = thread; first < kTile * kLanes; first += kAtOnce * kThreads) {
+    HIPPODROME_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int entry = first + i * kThreads, token = entry / kLanes, lane = entry % kLanes;
+      const bool there = token < count && at.channel + lane < p.channels;
+      const int64_t index = there ? at.row * from.batch + (begin + token) * from.time + at.channel + lane : 0;
+      tile[entry] = there ? load(static_cast<const T*>(from.data)[index]) : ScalarOf<T>(0);
+    }
   }
 }
 HIPPODROME_HOST_DEVICE void load_codes(const Problem& p, const Place& at, int64_t begin, int count, int thread,
