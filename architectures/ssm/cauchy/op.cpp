@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "architectures/ssm/cauchy/binding.h"
 #include "architectures/ssm/cauchy/cauchy.h"
 #include "architectures/ssm/cauchy/reference.h"
 #include "core/tensor/flop_meter.h"
@@ -21,21 +22,6 @@
 namespace hippodrome {
 namespace cauchy_op {
 namespace {
-
-using Gradients = std::tuple<Tensor, Tensor>;
-
-void check(const Tensor& v, const Tensor& lambda, const c10::SymInt& length) {
-  TORCH_CHECK(
-      v.scalar_type() == lambda.scalar_type() && (v.scalar_type() == at::kFloat || v.scalar_type() == at::kDouble),
-      "cauchy: v and lambda must both be float32 or both float64, not ", v.scalar_type(), " and ",
-      lambda.scalar_type());
-  TORCH_CHECK(v.dim() == 4 && v.sym_size(3) == 2, "cauchy: v must be [H, M, N, 2], got ", v.sym_sizes());
-  TORCH_CHECK(lambda.dim() == 3 && lambda.sym_size(0) == v.sym_size(0) && lambda.sym_size(1) == v.sym_size(2) &&
-                  lambda.sym_size(2) == 2,
-              "cauchy: lambda must be [H, N, 2] = [", v.sym_size(0), ", ", v.sym_size(2), ", 2], got ",
-              lambda.sym_sizes());
-  TORCH_CHECK(length >= 1, "cauchy: the length must be at least 1, got ", length);
-}
 
 // sin(πk/L) and cos(πk/L) for k ≤ L/2, the cosine as the sine of the complement, so that both ends are exact; then the
 // padding.
@@ -104,7 +90,7 @@ void run_backward(const Tensor& grad_sums, const Tensor& v, const Tensor& lambda
 
 Tensor forward_meta(const Tensor& v, const Tensor& lambda, c10::SymInt length, bool) {
   check(v, lambda, length);
-  return at::empty_symint({v.sym_size(0), v.sym_size(1), length / 2 + 1, c10::SymInt(2)}, v.options());
+  return make_sums(v, length);
 }
 
 Tensor forward_cpu(const Tensor& v_in, const Tensor& lambda_in, c10::SymInt symbolic_length, bool reference) {

@@ -3,14 +3,11 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <array>
-#include <vector>
-
+#include "architectures/ssm/diagonal_scan/binding.h"
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 #include "architectures/ssm/diagonal_scan/reference.h"
 #include "core/tensor/flop_meter.h"
@@ -19,45 +16,6 @@
 namespace hippodrome {
 namespace diagonal_scan_op {
 namespace {
-
-using Outputs = std::tuple<Tensor, Tensor>;
-using Saved = std::tuple<Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Parameters = std::array<Tensor, 6>;  // a, b, c, real before imaginary
-
-void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
-           const OptionalTensor& positions) {
-  const auto dtype = u.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
-              "diagonal_scan: u must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(u.dim() == 3, "diagonal_scan: u must be [B, D, L], got ", u.sym_sizes());
-  for (const Tensor& t : parameters) {
-    TORCH_CHECK(t.dim() == 2 && t.sym_size(0) == u.sym_size(1) && t.sym_size(1) == parameters[0].sym_size(1),
-                "diagonal_scan: a, b and c must all be [D, N] with D = ", u.sym_size(1), ", got ", t.sym_sizes());
-    TORCH_CHECK(t.is_floating_point() && (t.scalar_type() == at::kDouble) == (dtype == at::kDouble),
-                "diagonal_scan: float64 u, a, b, c and state go together; got ", dtype, " u with ", t.scalar_type());
-  }
-  const auto states = parameters[0].sym_size(1);
-  TORCH_CHECK(!given(state) ||
-                  (state->dim() == 4 && state->sym_size(0) == u.sym_size(0) && state->sym_size(1) == u.sym_size(1) &&
-                   state->sym_size(2) == states && state->sym_size(3) == 2 && state->is_floating_point() &&
-                   (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
-              "diagonal_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
-              ", 2], real and imaginary parts, of u's precision");
-  check_positions("diagonal_scan", positions, u.sym_size(0), u.sym_size(2));
-}
-
-Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
-  const auto batch = u.sym_size(0), channels = u.sym_size(1), length = u.sym_size(2),
-             states = parameters[0].sym_size(1);
-  const auto options = u.options().dtype(compute_dtype(u));
-  return {empty_channels_last(u, dtype), at::empty_symint({batch, channels, states, 2}, options),
-          save ? at::empty_symint(
-                     {batch, (length + (kDiagonalScanChunk - 1)) / kDiagonalScanChunk,
-                      (channels + (kDiagonalScanGroup - 1)) / kDiagonalScanGroup, states, 2, kDiagonalScanGroup},
-                     options)
-               : at::empty({0}, options)};
-}
 
 // [B, D, L] as the kernel reads it: contiguous [B, L, D].
 Tensor channels_last(const Tensor& t, at::ScalarType dtype) { return t.transpose(1, 2).to(dtype).contiguous(); }
@@ -110,19 +68,6 @@ Saved forward_meta(const Tensor& u, const Tensor& a_real, const Tensor& a_imag, 
   return make_outputs(u, parameters, u.scalar_type(), save && !reference);
 }
 
-Gradients make_gradients(const Tensor& u, const Parameters& parameters, const Tensor& grad_last_state) {
-  const auto options = u.options().dtype(compute_dtype(u));
-  const auto like = [&](const Tensor& t) { return at::empty_symint(t.sym_sizes(), options); };
-  return {empty_channels_last(u, compute_dtype(u)),
-          like(parameters[0]),
-          like(parameters[1]),
-          like(parameters[2]),
-          like(parameters[3]),
-          like(parameters[4]),
-          like(parameters[5]),
-          like(grad_last_state)};
-}
-
 template <class T>
 Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in, const Tensor& u_in,
                        const Parameters& parameters_in, const OptionalTensor& state_in, const Tensor& checkpoints,
@@ -158,6 +103,7 @@ Gradients run_backward(const Tensor& grad_y_in, const Tensor& grad_last_state_in
                      grain(p.batch * p.length * p.states * 22 * kDiagonalScanGroup),
                      [&](int64_t begin, int64_t end) { diagonal_scan_backward(p, begin, end); });
   }
+  std::get<0>(gradients) = std::get<0>(gradients).to(u_in.scalar_type());
   return gradients;
 }
 
@@ -174,7 +120,9 @@ Gradients backward_cpu(const Tensor& grad_y, const Tensor& grad_last_state, cons
 Gradients backward_meta(const Tensor&, const Tensor& grad_last_state, const Tensor& u, const Tensor& a_real,
                         const Tensor& a_imag, const Tensor& b_real, const Tensor& b_imag, const Tensor& c_real,
                         const Tensor& c_imag, const OptionalTensor&, const Tensor&, const OptionalTensor&, bool) {
-  return make_gradients(u, {a_real, a_imag, b_real, b_imag, c_real, c_imag}, grad_last_state);
+  Gradients gradients = make_gradients(u, {a_real, a_imag, b_real, b_imag, c_real, c_imag}, grad_last_state);
+  std::get<0>(gradients) = empty_channels_last(u, u.scalar_type());
+  return gradients;
 }
 
 Saved call_forward(const Tensor& u, const Parameters& p, const OptionalTensor& state, const OptionalTensor& positions,
@@ -246,8 +194,8 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
   m.def(
       "diagonal_scan_reference(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
       " Tensor c_imag, Tensor? state=None, Tensor? positions=None) -> (Tensor y, Tensor last_state)");
-  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; empty without `save` and in the
-  // reference.
+  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; empty without `save`, in the reference
+  // and on GPUs. grad_u is in u's dtype, the other gradients are in the compute dtype.
   m.def(
       "_diagonal_scan_forward(Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real,"
       " Tensor c_imag, Tensor? state, Tensor? positions, bool save, bool reference)"

@@ -3,13 +3,11 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <array>
-
+#include "architectures/ssm/dplr_scan/binding.h"
 #include "architectures/ssm/dplr_scan/dplr_scan.h"
 #include "architectures/ssm/dplr_scan/reference.h"
 #include "core/tensor/flop_meter.h"
@@ -19,53 +17,6 @@ namespace hippodrome {
 namespace dplr_scan_op {
 namespace {
 
-using Outputs = std::tuple<Tensor, Tensor>;
-using Saved = std::tuple<Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Parameters = std::array<Tensor, 5>;  // a, b, c [D, N, 2], q, w [D, R, N, 2]
-
-void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
-           const OptionalTensor& positions) {
-  const auto dtype = u.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
-              "dplr_scan: u must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(u.dim() == 3, "dplr_scan: u must be [B, D, L], got ", u.sym_sizes());
-  for (size_t i = 0; i < 5; ++i) {
-    const Tensor& t = parameters[i];
-    const int64_t axes = i < 3 ? 3 : 4;  // q and w have their rank behind the channel
-    TORCH_CHECK(t.dim() == axes && t.sym_size(0) == u.sym_size(1) && t.sym_size(-1) == 2 &&
-                    t.sym_size(-2) == parameters[0].sym_size(-2) &&
-                    t.sym_size(1) == parameters[i < 3 ? 0 : 3].sym_size(1),
-                "dplr_scan: a, b and c must be [D, N, 2], q and w [D, R, N, 2] with D = ", u.sym_size(1), ", got ",
-                t.sym_sizes());
-    TORCH_CHECK(t.is_floating_point() && (t.scalar_type() == at::kDouble) == (dtype == at::kDouble),
-                "dplr_scan: float64 u, a, b, c, q, w and state go together; got ", dtype, " u with ", t.scalar_type());
-  }
-  TORCH_CHECK(parameters[3].sym_size(1) >= 1 && parameters[3].sym_size(1) <= kDplrScanMaxRank,
-              "dplr_scan: q and w [D, R, N, 2] may have rank R = 1 or 2, not ", parameters[3].sym_size(1));
-  const auto states = parameters[0].sym_size(1);
-  TORCH_CHECK(!given(state) ||
-                  (state->dim() == 4 && state->sym_size(0) == u.sym_size(0) && state->sym_size(1) == u.sym_size(1) &&
-                   state->sym_size(2) == states && state->sym_size(3) == 2 && state->is_floating_point() &&
-                   (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
-              "dplr_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
-              ", 2], real and imaginary parts, of u's precision");
-  check_positions("dplr_scan", positions, u.sym_size(0), u.sym_size(2));
-}
-
-Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
-  const auto batch = u.sym_size(0), channels = u.sym_size(1), length = u.sym_size(2),
-             states = parameters[0].sym_size(1);
-  const auto options = u.options().dtype(compute_dtype(u));
-  return {empty_channels_last(u, dtype), at::empty_symint({batch, channels, states, 2}, options),
-          save ? at::empty_symint({batch, (length + (kDplrScanChunk - 1)) / kDplrScanChunk,
-                                   (channels + (kDplrScanGroup - 1)) / kDplrScanGroup, states, 2, kDplrScanGroup},
-                                  options)
-               : at::empty({0}, options)};
-}
-
-// [B, D, L] as the kernel reads it: contiguous [B, L, D].
-Tensor channels_last(const Tensor& t, at::ScalarType dtype) { return t.transpose(1, 2).to(dtype).contiguous(); }
 // The sizes and parameters that forward and backward have in common.
 template <class T, class P>
 void set_problem(P& p, const Tensor& u, const Parameters& parameters, const Tensor& state, const Tensor& positions) {
@@ -123,18 +74,6 @@ Saved forward_meta(const Tensor& u, const Tensor& a, const Tensor& b, const Tens
   const Parameters parameters{a, b, c, q, w};
   check(u, parameters, state, positions);
   return make_outputs(u, parameters, u.scalar_type(), save && !reference);
-}
-
-Gradients make_gradients(const Tensor& u, const Parameters& parameters, const Tensor& grad_last_state) {
-  const auto options = u.options().dtype(compute_dtype(u));
-  const auto like = [&](const Tensor& t) { return at::empty_symint(t.sym_sizes(), options); };
-  return {empty_channels_last(u, compute_dtype(u)),
-          like(parameters[0]),
-          like(parameters[1]),
-          like(parameters[2]),
-          like(parameters[3]),
-          like(parameters[4]),
-          like(grad_last_state)};
 }
 
 template <class T>
@@ -247,8 +186,8 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
   m.def(
       "dplr_scan_reference(Tensor u, Tensor a, Tensor b, Tensor c, Tensor q, Tensor w, Tensor? state=None,"
       " Tensor? positions=None) -> (Tensor y, Tensor last_state)");
-  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; empty without `save` and in the
-  // reference.
+  // checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk, on GPUs [B, L, R, D] what each token's
+  // update reads out of the state before it; empty without `save` and in the reference.
   m.def(
       "_dplr_scan_forward(Tensor u, Tensor a, Tensor b, Tensor c, Tensor q, Tensor w, Tensor? state,"
       " Tensor? positions, bool save, bool reference) -> (Tensor y, Tensor last_state, Tensor checkpoints)");

@@ -5,8 +5,8 @@
 #include "core/tensor/tensor.h"
 
 // Matrices that make a state remember: the HiPPO systems x' = A x + B u (Gu, Dao, Ermon, Rudra & Ré 2020), their form
-// as a normal matrix minus a low rank (Gu, Goel & Ré 2021, theorem 1) and their discretisations. All float64, on the
-// CPU.
+// as a normal matrix minus a low rank (Gu, Goel & Ré 2021, theorem 1) and their discretisations. All float64; systems
+// and their forms are made on the CPU, discretisations where their inputs are.
 namespace hippodrome {
 
 // A [N, N], B [N] and the correction P [r, N] that makes A + PᵀP normal: -a I plus a skew matrix.

@@ -133,7 +133,7 @@ DiscreteMatrices Lssl::discrete() const {
   const Tensor dt = (config_.train_dt ? log_dt : log_dt.detach()).exp();
   if (dynamics_.empty()) {
     const HippoSystem system = hippo(config_.init, config_.state);
-    return generalised_bilinear(system.A, system.B, dt);
+    return generalised_bilinear(system.A.to(dt.device()), system.B.to(dt.device()), dt);
   }
   const auto value = [&](size_t i) { return dynamics_[i]->value.to(at::kDouble); };
   if (config_.form == "dense") return generalised_bilinear(value(0), value(1), dt);

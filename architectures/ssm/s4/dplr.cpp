@@ -7,6 +7,7 @@
 #include <ATen/ops/fft_irfft.h>
 #include <ATen/ops/linalg_eig.h>
 #include <ATen/ops/linalg_inv.h>
+#include <ATen/ops/linalg_inv_ex.h>
 #include <ATen/ops/real.h>
 #include <ATen/ops/view_as_complex.h>
 #include <ATen/ops/view_as_real.h>
@@ -14,6 +15,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include <numbers>
+#include <tuple>
 
 #include "architectures/ssm/cauchy/cauchy.h"
 #include "architectures/ssm/dplr_scan/dplr_scan.h"
@@ -49,7 +51,8 @@ DplrRecurrence bilinear(const DplrSystem& system) {
   const Tensor D = z.neg().add(1.0).reciprocal().unsqueeze(1);  // [H, 1, N/2]
   const Tensor DP = D.mul(system.P), DB = D.mul(system.B.unsqueeze(1)), adjoint = system.P.conj();
   const Tensor half_step = half.unsqueeze(-1), gram = real_products(adjoint, DP);
-  const Tensor M = at::linalg_inv(at::eye(gram.size(-1), gram.options()).add(gram.mul(half_step)));
+  // No look at whether it is singular, for which a GPU would have to be waited for: with Re Λ < 0 it never is.
+  const Tensor M = std::get<0>(at::linalg_inv_ex(at::eye(gram.size(-1), gram.options()).add(gram.mul(half_step))));
   // D P M [H, R, N/2], and M P*DB [H, R, 1].
   const Tensor DPM = DP.unsqueeze(2).mul(M.unsqueeze(-1)).sum(1);
   const Tensor PDB = real_products(adjoint, DB);
@@ -65,7 +68,8 @@ DplrRecurrence bilinear(const DplrSystem& system) {
 DiagonalRecurrence diagonalised(const DplrRecurrence& r) {
   using dplr_detail::with_conjugates;
   const Tensor low_rank = with_conjugates(r.w).unsqueeze(-1).mul(with_conjugates(r.q).unsqueeze(-2)).sum(1);
-  const Tensor matrix = with_conjugates(r.a).diag_embed().add(low_rank);
+  // Non-symmetric eigenvalues are a matter for the CPU.
+  const Tensor matrix = with_conjugates(r.a).diag_embed().add(low_rank).to(at::kCPU);
   const auto [values, vectors] = at::linalg_eig(matrix);
   const Tensor inverse = at::linalg_inv(vectors);
   const double condition =
@@ -73,12 +77,13 @@ DiagonalRecurrence diagonalised(const DplrRecurrence& r) {
   TORCH_CHECK(condition < 1e8, "a state matrix cannot be diagonalised: its eigenvectors have a condition number of ",
               condition, "; use kernel = \"woodbury\", or fewer states");
   DiagonalRecurrence d;
-  d.a = values;
-  d.b = inverse.mul(with_conjugates(r.b).unsqueeze(-2)).sum(-1);
+  d.a = values.to(r.a.device());
+  d.from_state = inverse.to(r.a.device());
+  const Tensor to_states = vectors.to(r.a.device());
+  d.b = d.from_state.mul(with_conjugates(r.b).unsqueeze(-2)).sum(-1);
   // Half, since a mode here does not stand for its conjugate as well.
-  d.c = vectors.mul(with_conjugates(r.c).unsqueeze(-1)).sum(-2).mul(0.5);
-  d.from_state = inverse;
-  d.to_state = vectors.narrow(1, 0, r.a.size(1));
+  d.c = to_states.mul(with_conjugates(r.c).unsqueeze(-1)).sum(-2).mul(0.5);
+  d.to_state = to_states.narrow(1, 0, r.a.size(1));
   return d;
 }
 

@@ -70,6 +70,17 @@ Lssl::Config small(const std::string& kernel, const std::string& transition = "f
   return config;
 }
 
+// HiPPO's matrices are made on the CPU; nothing of it may meet tensors elsewhere. Meta tensors stand for a GPU's.
+TEST(LsslLayer, RunsWhereItsParametersAre) {
+  for (const char* transition : {"fixed", "shared", "per_feature"}) {
+    Lssl layer(small("reference", transition), site_of(5));
+    layer.parameters().materialise(7, at::TensorOptions().device(at::kMeta));
+    const Tensor x = at::empty({2, 9, 5}, at::TensorOptions().device(at::kMeta));
+    State state = fresh_state(layer, x);
+    EXPECT_EQ(layer.forward(x, Context::plain(2, 9, 0, at::kMeta), &state).sizes(), x.sizes()) << transition;
+  }
+}
+
 TEST(LsslLayer, ConvolutionEqualsTheRecurrence) {
   for (const char* transition : {"fixed", "shared", "per_feature"}) {
     for (const char* form : {"dense", "tridiagonal"}) {
