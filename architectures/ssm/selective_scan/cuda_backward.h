@@ -81,8 +81,8 @@ struct BackwardKernel {
   };
   // The chunk and the states that are the turn's.
   struct Turn {
-    int64_t chunk, begin, s0, count;
-    int steps;
+    int64_t begin;
+    int steps, s0, count;
     bool first, last;
   };
 
@@ -106,7 +106,9 @@ struct BackwardKernel {
     shared.u = block.template shared<S>(kTile * kThreads);
     shared.dy = block.template shared<S>(kTile * kThreads);
     shared.kinds = block.template shared<int>(kSteps);
-    S* const scratch = static_cast<S*>(p.scratch) + block.index() * kSteps * 3 * kThreads;  // [step][3][channel]
+    // [step][3][channel]
+    S* const scratch =
+        p.scratch != nullptr ? static_cast<S*>(p.scratch) + block.index() * kSteps * 3 * kThreads : nullptr;
     typename Block::template PerThread<Registers> registers;
 
     block.alone([&](int thread) {
@@ -117,11 +119,10 @@ struct BackwardKernel {
     const int64_t first_chunk = place.begin / kChunk;
     for (int64_t chunk = cuda::ceil_div(place.end, kChunk) - 1; chunk >= first_chunk; --chunk) {
       Turn turn;
-      turn.chunk = chunk;
       turn.begin = chunk * kChunk;
       turn.steps = static_cast<int>(place.end - turn.begin < kChunk ? place.end - turn.begin : kChunk);
       for (turn.s0 = 0; turn.s0 < x.states; turn.s0 += kStates) {
-        turn.count = x.states - turn.s0;
+        turn.count = static_cast<int>(x.states) - turn.s0;
         turn.first = turn.s0 == 0;
         turn.last = turn.count <= kStates;
         block.each([&](int thread) {
@@ -207,15 +208,13 @@ struct BackwardKernel {
                                                 S* h) {
     const CudaScan& x = p.scan;
     const S* const from = static_cast<const S*>(p.checkpoints) +
-                          part_offset(x, place.batch, turn.chunk, chunk_count(x), turn.s0) + place.channel(thread);
+                          part_offset(x, place.batch, turn.begin / kChunk, chunk_count(x), turn.s0) +
+                          place.channel(thread);
     load_states<kStates>(from, x.channels, turn.count, h);
   }
-  static HIPPODROME_KERNEL void move_state(int kind, S delta, S input, const S* A, const S* B, S* h) {
-    if (kind == kPadding) return;
+  static HIPPODROME_KERNEL void move_state(S delta, S input, const S* A, const S* B, S* h) {
     HIPPODROME_UNROLL
-    for (int n = 0; n < kStates; ++n) {
-      h[n] = (kind == kStarts ? S(0) : cuda::exp2_of(delta * A[n]) * h[n]) + input * B[n];
-    }
+    for (int n = 0; n < kStates; ++n) h[n] = cuda::exp2_of(delta * A[n]) * h[n] + input * B[n];
   }
 
   // From the checkpoint to the last tile, keeping the state before each.
@@ -225,11 +224,11 @@ struct BackwardKernel {
     load_checkpoint(p, place, turn, thread, h);
     for (int from = 0; from + kTile < turn.steps; from += kTile) {
       stage_column(p.scan, place, turn.begin + from, kTile, thread, shared);
-      for (int i = 0; i < kTile; ++i) {
+      for_each_step<kStates>(shared.kinds + from, kTile, h, [&](int i) {
+        if (shared.kinds[from + i] == kPadding) return;
         const S delta = shared.delta[i * kThreads + thread];
-        move_state(shared.kinds[from + i], delta, delta * shared.u[i * kThreads + thread], A,
-                   shared.B + (from + i) * kStates, h);
-      }
+        move_state(delta, delta * shared.u[i * kThreads + thread], A, shared.B + (from + i) * kStates, h);
+      });
       store_states<kStates>(h, kStates, kThreads, shared.kept + from / kTile * kStates * kThreads + thread);
     }
   }
@@ -262,12 +261,12 @@ struct BackwardKernel {
     }
     S h[kStates];
     load_tile_state(p, place, turn, from, thread, shared, h);
-    for (int i = 0; i < steps; ++i) {
-      const int kind = shared.kinds[from + i];
+    for_each_step<kStates>(shared.kinds + from, steps, h, [&](int i) {
+      const bool padding = shared.kinds[from + i] == kPadding;
       const S delta = shared.delta[i * kThreads + thread], u = shared.u[i * kThreads + thread];
-      move_state(kind, delta, delta * u, r.A, shared.B + (from + i) * kStates, h);
+      if (!padding) move_state(delta, delta * u, r.A, shared.B + (from + i) * kStates, h);
       store_states<kStates>(h, kStates, kRow, shared.history + i * kStates * kRow + thread);
-      if (p.z == nullptr || kind == kPadding) continue;
+      if (p.z == nullptr || padding) return;
       const S* const C = shared.C + (from + i) * kStates;
       S sums[2] = {S(0), S(0)};
       HIPPODROME_UNROLL
@@ -280,7 +279,7 @@ struct BackwardKernel {
       } else {
         *kept = y;
       }
-    }
+    });
   }
 
   // g from the last step of a tile to the first. Leaves delta u g in the place of the states.
@@ -295,7 +294,9 @@ struct BackwardKernel {
         continue;
       }
       S before[kStates];
-      if (i == 0) {
+      if (kind == kStarts) {
+        clear_states<kStates>(before);
+      } else if (i == 0) {
         load_tile_state(p, place, turn, from, thread, shared, before);
       } else {
         load_states<kStates>(shared.history + (i - 1) * kStates * kRow + thread, kRow, kStates, before);
@@ -306,8 +307,8 @@ struct BackwardKernel {
       S gB[2] = {S(0), S(0)}, gAp[2] = {S(0), S(0)};  // sums over the states; A is scaled by log2 e
       HIPPODROME_UNROLL
       for (int n = 0; n < kStates; ++n) {
-        const S abar = kind == kStarts ? S(0) : cuda::exp2_of(delta * r.A[n]);
-        const S kept = kind == kStarts ? S(0) : abar * before[n];  // p of op.h
+        const S abar = cuda::exp2_of(delta * r.A[n]);
+        const S kept = abar * before[n];  // p of op.h
         const S g = dy * C[n] + r.carry[n];
         gB[n % 2] += g * B[n];
         gAp[n % 2] += r.A[n] * (g * kept);
@@ -315,6 +316,7 @@ struct BackwardKernel {
         r.carry[n] = abar * g;
         shared.history[(i * kStates + n) * kRow + thread] = delta * u * g;
       }
+      if (kind == kStarts) clear_states<kStates>(r.carry);
       S sum_gB = gB[0] + gB[1], sum_gAp = gAp[0] + gAp[1];
       S* const kept = scratch + ((from + i) * 3 + 1) * kThreads + thread;
       if (!turn.first) {

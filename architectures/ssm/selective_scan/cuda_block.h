@@ -12,9 +12,10 @@ using cuda::load;
 using cuda::ScalarOf;
 using cuda::store;
 
-// Channels first ... first + count of one group, steps begin ... end of one batch row.
+// Channels first ... first + count of one group, steps begin ... end of one batch row. What counts blocks is 32 bits
+// wide: a launch has fewer than 2^31.
 struct CudaPlace {
-  int64_t batch, segment, group, block;  // block: of the group's channels
+  int batch, segment, group, block;  // block: of the group's channels
   int64_t first;
   int count;
   int64_t begin, end;
@@ -27,12 +28,12 @@ HIPPODROME_HOST_DEVICE CudaPlace cuda_place(const CudaScan& p, int64_t index, in
                                             int64_t segments) {
   const int64_t per_group = p.channels / p.groups, blocks = cuda::ceil_div(per_group, block_channels);
   CudaPlace place;
-  place.block = index % blocks;
-  place.group = index / blocks % p.groups;
-  place.segment = first_segment + index / (blocks * p.groups) % segments;
-  place.batch = index / (blocks * p.groups * segments);
-  place.first = place.group * per_group + place.block * block_channels;
-  const int64_t rest = per_group - place.block * block_channels;
+  place.block = static_cast<int>(index % blocks);
+  place.group = static_cast<int>(index / blocks % p.groups);
+  place.segment = static_cast<int>(first_segment + index / (blocks * p.groups) % segments);
+  place.batch = static_cast<int>(index / (blocks * p.groups * segments));
+  place.first = place.group * per_group + int64_t{place.block} * block_channels;
+  const int64_t rest = per_group - int64_t{place.block} * block_channels;
   place.count = static_cast<int>(rest < block_channels ? rest : block_channels);
   place.begin = place.segment * p.segments.steps;
   place.end = place.begin + p.segments.steps < p.length ? place.begin + p.segments.steps : p.length;
@@ -117,13 +118,24 @@ HIPPODROME_HOST_DEVICE void store_states(const S* h, int64_t count, int64_t stri
   }
 }
 
-// abar of state n. A quarter of the exponentials of the forward pass is computed on the FMA pipe: one for each of 16
-// states and four more for softplus and gate keep the special-function unit busy for longer than everything else
-// together (16 results a cycle against 128 FMAs). Not measured. Backward has FMAs enough without.
-HIPPODROME_HOST_DEVICE float forward_decay(int n, float exponent) {
-  return n % 4 == 3 ? cuda::exp2_on_fma(exponent) : cuda::exp2_of(exponent);
+template <int kStates, class S>
+HIPPODROME_HOST_DEVICE void clear_states(S* h) {
+  HIPPODROME_UNROLL
+  for (int n = 0; n < kStates; ++n) h[n] = S(0);
 }
-HIPPODROME_HOST_DEVICE double forward_decay(int, double exponent) { return cuda::exp2_of(exponent); }
+
+// step(i) for all steps of a tile, with the states h cleared before those that start a sequence. Two loops, since the
+// compiler makes of one a choice for each state at each step.
+template <int kStates, class S, class F>
+HIPPODROME_HOST_DEVICE void for_each_step(const int* kinds, int steps, S* h, const F& step) {
+  for (int i = 0; i < steps;) {
+    if (kinds[i] == kStarts) clear_states<kStates>(h);
+    do {
+      step(i);
+      ++i;
+    } while (i < steps && kinds[i] != kStarts);
+  }
+}
 
 // Steps begin ... begin + steps of B or C to a tile [steps][kStates] in shared memory, by all threads of a block.
 template <class T, int kThreads, class S>

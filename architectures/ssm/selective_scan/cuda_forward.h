@@ -3,8 +3,10 @@
 // 16 at a time within a tile, so that any number of them runs in the same registers; with more than 16 they rest in
 // global memory from tile to tile.
 //
-// What limits it: the exponentials (cuda_block.h). Shared memory serves 2 N broadcast values a step and channel, in
-// vectors of four.
+// What limits it, by count: the instructions issued, some six a step, channel and state beside about 80 a step and
+// channel, ahead of the exponentials' unit (one each, and four for softplus and gate). So no exponential is moved to
+// the FMA pipe (exp2_on_fma), which costs a dozen more. Shared memory serves 2 N broadcast values a step and channel,
+// in vectors of four.
 #pragma once
 
 #include "architectures/ssm/selective_scan/cuda_block.h"
@@ -55,11 +57,10 @@ struct ForwardKernel {
           if (thread >= place.count) return;
           Registers& r = registers[thread];
           enter(p, place, begin, s0, thread, r);
-          for (int i = 0; i < steps; ++i) {
-            if (kinds[i] == kPadding) continue;
+          for_each_step<kStates>(kinds, steps, r.h, [&](int i) {
             const int at = i * kThreads + thread;
-            y[at] += step(kinds[i] == kStarts, delta[at], input[at], B + i * kStates, C + i * kStates, r);
-          }
+            if (kinds[i] != kPadding) y[at] += step(delta[at], input[at], B + i * kStates, C + i * kStates, r);
+          });
           leave(p, place, begin + steps, s0, thread, r);
           if (s0 + kStates < x.states) return;
           for (int i = 0; i < steps; ++i) {
@@ -83,15 +84,11 @@ struct ForwardKernel {
   }
 
   // h <- abar h + delta u B; returns sum_n C h.
-  static HIPPODROME_KERNEL S step(bool starts, S delta, S input, const S* B, const S* C, Registers& r) {
-    if (starts) {
-      HIPPODROME_UNROLL
-      for (int n = 0; n < kStates; ++n) r.h[n] = S(0);
-    }
+  static HIPPODROME_KERNEL S step(S delta, S input, const S* B, const S* C, Registers& r) {
     S sums[4] = {S(0), S(0), S(0), S(0)};  // four, since one would be a chain of kStates additions
     HIPPODROME_UNROLL
     for (int n = 0; n < kStates; ++n) {
-      r.h[n] = forward_decay(n, delta * r.A[n]) * r.h[n] + input * B[n];
+      r.h[n] = cuda::exp2_of(delta * r.A[n]) * r.h[n] + input * B[n];
       sums[n % 4] += C[n] * r.h[n];
     }
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);

@@ -63,7 +63,7 @@ struct SummaryKernel {
       Registers& r = registers[thread];
       r.total = S(0);
       r.cut = false;
-      load_states<kStates, S>(nullptr, 1, count, r.h);
+      clear_states<kStates>(r.h);
       if (thread < place.count) load_decays<kStates>(x, place.channel(thread), s0, r.A);
     });
     const int64_t tiles = cuda::ceil_div(place.end - place.begin, kTile);
@@ -84,14 +84,24 @@ struct SummaryKernel {
       });
       block.each([&](int thread) {
         if (thread >= place.count) return;
+        Registers& r = registers[thread];
         S part = S(0);  // sums of sums, for the sake of rounding
-        for (int k = 0; k < steps; ++k) {
-          const int i = kReverse ? steps - 1 - k : k, at = i * kThreads + thread;
-          if (kinds[i] == kPadding) continue;
-          part += delta[at];
-          step(kinds[i] == kStarts, delta[at], input[at], weights + i * kStates, registers[thread]);
+        const auto step = [&](int i) {
+          if (kinds[i] == kPadding) return;
+          const S size = delta[i * kThreads + thread];
+          part += size;
+          r.cut = r.cut || kinds[i] == kStarts;
+          move(size, input[i * kThreads + thread], weights + i * kStates, r);
+        };
+        if (kReverse) {
+          for (int i = steps - 1; i >= 0; --i) {
+            step(i);
+            if (kinds[i] == kStarts) clear_states<kStates>(r.h);
+          }
+        } else {
+          for_each_step<kStates>(kinds, steps, r.h, step);
         }
-        registers[thread].total += part;
+        r.total += part;
       });
     }
     block.alone([&](int thread) {
@@ -105,16 +115,11 @@ struct SummaryKernel {
     });
   }
 
-  static HIPPODROME_KERNEL void step(bool starts, S delta, S input, const S* weights, Registers& r) {
-    r.cut = r.cut || starts;
+  static HIPPODROME_KERNEL void move(S delta, S input, const S* weights, Registers& r) {
     HIPPODROME_UNROLL
     for (int n = 0; n < kStates; ++n) {
-      const S abar = forward_decay(n, delta * r.A[n]);
-      if (kReverse) {
-        r.h[n] = starts ? S(0) : abar * (input * weights[n] + r.h[n]);
-      } else {
-        r.h[n] = (starts ? S(0) : abar * r.h[n]) + input * weights[n];
-      }
+      const S abar = cuda::exp2_of(delta * r.A[n]);
+      r.h[n] = kReverse ? abar * (input * weights[n] + r.h[n]) : abar * r.h[n] + input * weights[n];
     }
   }
 };
@@ -126,30 +131,30 @@ struct CudaChain {
   void* ends = nullptr;  // overwritten with what enters each segment
 };
 
-// One thread for each state of each channel.
+// A block is one state of 128 channels.
 template <class S, bool kReverse>
 struct ChainKernel {
   using Params = CudaChain;
   static constexpr int kThreads = 128;
   static int64_t blocks(const Params& p) {
-    return cuda::ceil_div(p.scan.batch * p.scan.states * p.scan.channels, kThreads);
+    return p.scan.batch * p.scan.states * cuda::ceil_div(p.scan.channels, kThreads);
   }
   static int64_t shared_bytes(const Params&) { return 0; }
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const Params& p) {
+    const CudaScan& x = p.scan;
+    const int64_t parts = cuda::ceil_div(x.channels, kThreads), n = block.index() / parts % x.states,
+                  b = block.index() / (parts * x.states), segments = x.segments.count;
     block.alone([&](int thread) {
-      const CudaScan& x = p.scan;
-      const int64_t i = block.index() * kThreads + thread, size = x.states * x.channels;
-      if (i >= x.batch * size) return;
-      const int64_t b = i / size, n = i % size / x.channels, d = i % x.channels;
+      const int64_t d = block.index() % parts * kThreads + thread;
+      if (d >= x.channels) return;
       S carried = read_or_zero<S>(p.first, state_offset(x, b, d) + n);
-      for (int64_t k = 0; k < x.segments.count; ++k) {
-        const int64_t segment = kReverse ? x.segments.count - 1 - k : k;
-        const int64_t at = part_offset(x, b, segment, x.segments.count, n) + d;
+      for (int64_t k = 0; k < segments; ++k) {
+        const int64_t at = part_offset(x, b, kReverse ? segments - 1 - k : k, segments, n) + d;
         S* const end = static_cast<S*>(p.ends) + at;
         const S entering = carried;
-        if (k + 1 < x.segments.count) {
+        if (k + 1 < segments) {
           const S decay = static_cast<const S*>(p.decays)[at];
           carried = (decay == S(0) ? S(0) : decay * carried) + *end;  // not even NaN passes a cut
         }
