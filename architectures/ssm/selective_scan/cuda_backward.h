@@ -44,7 +44,9 @@ HIPPODROME_HOST_DEVICE ScalarOf<T> write_input_gradients(const CudaBackward& p, 
                                                          ScalarOf<T> du, ScalarOf<T> ddelta) {
   const CudaScan& x = p.scan;
   const int64_t at = (b * x.length + t) * x.channels + d;
-  if (x.delta_softplus) ddelta *= cuda::softplus_slope(raw_step_size<T>(x, b, t, d));
+  if (x.delta_softplus) {
+    ddelta *= cuda::softplus_slope(read<T>(x.delta, b, t, d) + read_or_zero<ScalarOf<T>>(x.delta_bias, d));
+  }
   store(du, static_cast<T*>(p.u) + at);
   store(ddelta, static_cast<T*>(p.delta) + at);
   return ddelta;
@@ -234,9 +236,15 @@ struct BackwardKernel {
   }
   static HIPPODROME_KERNEL void stage_column(const CudaScan& x, const CudaPlace& place, int64_t begin, int steps,
                                              int thread, const Shared& shared) {
-    for (int i = 0; i < steps; ++i) {
-      shared.delta[i * kThreads + thread] = step_size<T>(x, place.batch, begin + i, place.channel(thread));
-      shared.u[i * kThreads + thread] = read<T>(x.u, place.batch, begin + i, place.channel(thread));
+    const int64_t b = place.batch, d = place.channel(thread);
+    const S bias = read_or_zero<S>(x.delta_bias, d);
+    S raw[kTile], u[kTile];
+    read_ahead<T, kTile>(x.delta, b, begin, steps, d, raw);
+    read_ahead<T, kTile>(x.u, b, begin, steps, d, u);
+    HIPPODROME_UNROLL
+    for (int i = 0; i < kTile; ++i) {
+      shared.delta[i * kThreads + thread] = step_size(x, raw[i] + bias);
+      shared.u[i * kThreads + thread] = u[i];
     }
   }
 
@@ -256,9 +264,10 @@ struct BackwardKernel {
     const CudaScan& x = p.scan;
     const int64_t b = place.batch, d = place.channel(thread);
     stage_column(x, place, turn.begin + from, steps, thread, shared);
-    for (int i = 0; i < steps; ++i) {
-      shared.dy[i * kThreads + thread] = ungated_gradient<T>(x, p.grad_y, b, turn.begin + from + i, d);
-    }
+    S dy[kTile];
+    read_ungated<T, kTile>(x, p.grad_y, b, turn.begin + from, steps, d, dy);
+    HIPPODROME_UNROLL
+    for (int i = 0; i < kTile; ++i) shared.dy[i * kThreads + thread] = dy[i];
     S h[kStates];
     load_tile_state(p, place, turn, from, thread, shared, h);
     for_each_step<kStates>(shared.kinds + from, steps, h, [&](int i) {

@@ -74,24 +74,53 @@ HIPPODROME_HOST_DEVICE int step_kind(const CudaScan& p, int64_t b, int64_t t) {
   return position < 0 ? kPadding : position == 0 ? kStarts : kContinues;
 }
 
-// The step size before and after softplus.
-template <class T>
-HIPPODROME_HOST_DEVICE ScalarOf<T> raw_step_size(const CudaScan& p, int64_t b, int64_t t, int64_t d) {
-  return read<T>(p.delta, b, t, d) + read_or_zero<ScalarOf<T>>(p.delta_bias, d);
+template <int kStates, class S>
+HIPPODROME_HOST_DEVICE void clear_states(S* h) {
+  HIPPODROME_UNROLL
+  for (int n = 0; n < kStates; ++n) h[n] = S(0);
 }
-template <class T>
-HIPPODROME_HOST_DEVICE ScalarOf<T> step_size(const CudaScan& p, int64_t b, int64_t t, int64_t d) {
-  const ScalarOf<T> raw = raw_step_size<T>(p, b, t, d);
+
+// Steps whose inputs a thread reads before it uses the first, to have that many reads under way.
+inline constexpr int kAhead = 8;
+
+// Values at the `steps` steps from t on, at most kCount; after the last, that again.
+template <class T, int kCount>
+HIPPODROME_HOST_DEVICE void read_ahead(const Strided<const void>& x, int64_t b, int64_t t, int steps, int64_t d,
+                                       ScalarOf<T>* values) {
+  const T* at = static_cast<const T*>(x.data) + offset(x, b, t, d);
+  HIPPODROME_UNROLL
+  for (int k = 0; k < kCount; ++k) {
+    values[k] = load(*at);
+    if (k + 1 < steps) at += x.time;
+  }
+}
+// Gradients of the output before the gate, likewise.
+template <class T, int kCount>
+HIPPODROME_HOST_DEVICE void read_ungated(const CudaScan& x, const Strided<const void>& grad_y, int64_t b, int64_t t,
+                                         int steps, int64_t d, ScalarOf<T>* dy) {
+  clear_states<kCount>(dy);
+  if (grad_y.data == nullptr) return;
+  read_ahead<T, kCount>(grad_y, b, t, steps, d, dy);
+  if (x.z.data == nullptr) return;
+  ScalarOf<T> z[kCount];
+  read_ahead<T, kCount>(x.z, b, t, steps, d, z);
+  HIPPODROME_UNROLL
+  for (int k = 0; k < kCount; ++k) dy[k] *= cuda::silu(z[k]);
+}
+
+// The step size, given delta with its bias.
+template <class S>
+HIPPODROME_HOST_DEVICE S step_size(const CudaScan& p, S raw) {
   return p.delta_softplus ? cuda::softplus(raw) : raw;
 }
 
 // What the scan writes at a step, given its sum over states and D u.
 template <class T>
-HIPPODROME_HOST_DEVICE void write_output(const CudaForward& p, int64_t b, int64_t t, int64_t d, int kind,
-                                         ScalarOf<T> y) {
+HIPPODROME_HOST_DEVICE void write_output(const CudaForward& p, int64_t b, int64_t t, int64_t d, int kind, ScalarOf<T> y,
+                                         ScalarOf<T> z) {
   const CudaScan& x = p.scan;
   if (kind == kPadding) y = ScalarOf<T>(0);
-  if (kind != kPadding && x.z.data != nullptr) y *= cuda::silu(read<T>(x.z, b, t, d));
+  if (kind != kPadding && x.z.data != nullptr) y *= cuda::silu(z);
   store(y, static_cast<T*>(p.y) + (b * x.length + t) * x.channels + d);
 }
 
@@ -116,12 +145,6 @@ HIPPODROME_HOST_DEVICE void store_states(const S* h, int64_t count, int64_t stri
   for (int n = 0; n < kStates; ++n) {
     if (n < count) to[n * stride] = h[n];
   }
-}
-
-template <int kStates, class S>
-HIPPODROME_HOST_DEVICE void clear_states(S* h) {
-  HIPPODROME_UNROLL
-  for (int n = 0; n < kStates; ++n) h[n] = S(0);
 }
 
 // step(i) for all steps of a tile, with the states h cleared before those that start a sequence. Two loops, since the

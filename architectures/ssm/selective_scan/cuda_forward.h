@@ -63,9 +63,7 @@ struct ForwardKernel {
           });
           leave(p, place, begin + steps, s0, thread, r);
           if (s0 + kStates < x.states) return;
-          for (int i = 0; i < steps; ++i) {
-            write_output<T>(p, place.batch, begin + i, place.channel(thread), kinds[i], y[i * kThreads + thread]);
-          }
+          write_column(p, place, begin, steps, kinds, thread, y);
         });
       }
     }
@@ -74,12 +72,35 @@ struct ForwardKernel {
   static HIPPODROME_KERNEL void stage_column(const CudaScan& x, const CudaPlace& place, int64_t begin, int steps,
                                              int thread, S* delta, S* input, S* y) {
     const int64_t b = place.batch, d = place.channel(thread);
-    const S skip = read_or_zero<S>(x.D, d);
-    for (int i = 0; i < steps; ++i) {
-      const S u = read<T>(x.u, b, begin + i, d), size = step_size<T>(x, b, begin + i, d);
-      delta[i * kThreads + thread] = size;
-      input[i * kThreads + thread] = size * u;
-      y[i * kThreads + thread] = skip * u;
+    const S skip = read_or_zero<S>(x.D, d), bias = read_or_zero<S>(x.delta_bias, d);
+    for (int from = 0; from < steps; from += kAhead) {
+      S raw[kAhead], u[kAhead];
+      read_ahead<T, kAhead>(x.delta, b, begin + from, steps - from, d, raw);
+      read_ahead<T, kAhead>(x.u, b, begin + from, steps - from, d, u);
+      HIPPODROME_UNROLL
+      for (int k = 0; k < kAhead; ++k) {
+        if (from + k >= steps) break;
+        const int at = (from + k) * kThreads + thread;
+        const S size = step_size(x, raw[k] + bias);
+        delta[at] = size;
+        input[at] = size * u[k];
+        y[at] = skip * u[k];
+      }
+    }
+  }
+  static HIPPODROME_KERNEL void write_column(const Params& p, const CudaPlace& place, int64_t begin, int steps,
+                                             const int* kinds, int thread, const S* y) {
+    const int64_t b = place.batch, d = place.channel(thread);
+    for (int from = 0; from < steps; from += kAhead) {
+      S z[kAhead];
+      clear_states<kAhead>(z);
+      if (p.scan.z.data != nullptr) read_ahead<T, kAhead>(p.scan.z, b, begin + from, steps - from, d, z);
+      HIPPODROME_UNROLL
+      for (int k = 0; k < kAhead; ++k) {
+        const int i = from + k;
+        if (i >= steps) break;
+        write_output<T>(p, b, begin + i, d, kinds[i], y[i * kThreads + thread], z[k]);
+      }
     }
   }
 

@@ -135,10 +135,10 @@ struct GeneralForwardKernel {
       block.each([&](int thread) {
         if (thread >= place.count) return;
         const int64_t d = place.channel(thread);
-        const S skip = read_or_zero<S>(x.D, d);
+        const S skip = read_or_zero<S>(x.D, d), bias = read_or_zero<S>(x.delta_bias, d);
         for (int i = 0; i < steps; ++i) {
           const int at = i * kThreads + thread;
-          delta[at] = step_size<S>(x, b, begin + i, d);
+          delta[at] = step_size(x, read<S>(x.delta, b, begin + i, d) + bias);
           u[at] = read<S>(x.u, b, begin + i, d);
           y[at] = skip * u[at];
         }
@@ -167,7 +167,8 @@ struct GeneralForwardKernel {
           write_state(x, h, state, 1, m);
         }
         for (int i = 0; i < steps; ++i) {
-          write_output<S>(p, b, begin + i, d, kinds[i], y[i * kThreads + thread]);
+          const S z = x.z.data != nullptr ? read<S>(x.z, b, begin + i, d) : S(0);
+          write_output<S>(p, b, begin + i, d, kinds[i], y[i * kThreads + thread], z);
         }
       });
     }
@@ -218,8 +219,11 @@ struct GeneralBackwardKernel {
         for (int i = 0; i < steps && thread < place.count; ++i) {
           S* const column = scratch + i * kColumns * kThreads + thread;
           const int64_t d = place.channel(thread);
-          column[kDelta * kThreads] = step_size<S>(x, b, begin + i, d);
-          column[kDy * kThreads] = ungated_gradient<S>(x, p.grad_y, b, begin + i, d);
+          column[kDelta * kThreads] =
+              step_size(x, read<S>(x.delta, b, begin + i, d) + read_or_zero<S>(x.delta_bias, d));
+          S dy;
+          read_ungated<S, 1>(x, p.grad_y, b, begin + i, 1, d, &dy);
+          column[kDy * kThreads] = dy;
           column[kY * kThreads] = column[kDu * kThreads] = column[kDdelta * kThreads] = S(0);
         }
       });

@@ -15,15 +15,6 @@ struct CudaSummary {
   void* decays = nullptr;
 };
 
-// Gradient of the output before the gate.
-template <class T>
-HIPPODROME_HOST_DEVICE ScalarOf<T> ungated_gradient(const CudaScan& x, const Strided<const void>& grad_y, int64_t b,
-                                                    int64_t t, int64_t d) {
-  if (grad_y.data == nullptr) return ScalarOf<T>(0);
-  const ScalarOf<T> dy = read<T>(grad_y, b, t, d);
-  return x.z.data != nullptr ? dy * cuda::silu(read<T>(x.z, b, t, d)) : dy;
-}
-
 // Forwards: the state after every segment but the last, from zero: h <- abar h + delta u B. Backwards: the gradient
 // carried out of every segment but the first, from zero: c <- abar (c + dy C). A block has the states of one turn.
 template <class T, bool kReverse>
@@ -52,7 +43,6 @@ struct SummaryKernel {
     const CudaScan& x = p.scan;
     const int64_t s0 = block.index() % turns(p) * kStates, count = x.states - s0;
     const CudaPlace place = cuda_place(x, block.index() / turns(p), kThreads, kReverse ? 1 : 0, x.segments.count - 1);
-    const int64_t b = place.batch;
     S* const weights = block.template shared<S>(kTile * kStates);  // B, or C
     S* const delta = block.template shared<S>(kTile * kThreads);
     S* const input = block.template shared<S>(kTile * kThreads);  // delta u, or dy
@@ -73,14 +63,7 @@ struct SummaryKernel {
       block.each([&](int thread) {
         stage_states<T, kThreads>(kReverse ? x.C : x.B, place, begin, steps, s0, x.states, thread, weights);
         stage_kinds<kThreads>(x, place, begin, steps, thread, kinds);
-        if (thread >= place.count) return;
-        const int64_t d = place.channel(thread);
-        for (int i = 0; i < steps; ++i) {
-          const S size = step_size<T>(x, b, begin + i, d);
-          delta[i * kThreads + thread] = size;
-          input[i * kThreads + thread] =
-              kReverse ? ungated_gradient<T>(x, p.grad_y, b, begin + i, d) : size * read<T>(x.u, b, begin + i, d);
-        }
+        if (thread < place.count) stage_column(p, place, begin, steps, thread, delta, input);
       });
       block.each([&](int thread) {
         if (thread >= place.count) return;
@@ -107,12 +90,36 @@ struct SummaryKernel {
     block.alone([&](int thread) {
       if (thread >= place.count) return;
       Registers& r = registers[thread];
-      const int64_t at = part_offset(x, b, place.segment, x.segments.count, s0) + place.channel(thread);
+      const int64_t at = part_offset(x, place.batch, place.segment, x.segments.count, s0) + place.channel(thread);
       store_states<kStates>(r.h, count, x.channels, static_cast<S*>(p.ends) + at);
       HIPPODROME_UNROLL
       for (int n = 0; n < kStates; ++n) r.A[n] = r.cut ? S(0) : cuda::exp2_of(r.total * r.A[n]);
       store_states<kStates>(r.A, count, x.channels, static_cast<S*>(p.decays) + at);
     });
+  }
+
+  static HIPPODROME_KERNEL void stage_column(const Params& p, const CudaPlace& place, int64_t begin, int steps,
+                                             int thread, S* delta, S* input) {
+    const CudaScan& x = p.scan;
+    const int64_t b = place.batch, d = place.channel(thread);
+    const S bias = read_or_zero<S>(x.delta_bias, d);
+    for (int from = 0; from < steps; from += kAhead) {
+      S raw[kAhead], values[kAhead];  // u, or dy
+      read_ahead<T, kAhead>(x.delta, b, begin + from, steps - from, d, raw);
+      if (kReverse) {
+        read_ungated<T, kAhead>(x, p.grad_y, b, begin + from, steps - from, d, values);
+      } else {
+        read_ahead<T, kAhead>(x.u, b, begin + from, steps - from, d, values);
+      }
+      HIPPODROME_UNROLL
+      for (int k = 0; k < kAhead; ++k) {
+        if (from + k >= steps) break;
+        const int at = (from + k) * kThreads + thread;
+        const S size = step_size(x, raw[k] + bias);
+        delta[at] = size;
+        input[at] = kReverse ? values[k] : size * values[k];
+      }
+    }
   }
 
   static HIPPODROME_KERNEL void move(S delta, S input, const S* weights, Registers& r) {
