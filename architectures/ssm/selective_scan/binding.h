@@ -66,20 +66,27 @@ inline void check_arguments(const Arguments& a) {
               "all tensors must be real floating-point tensors on one device");
 }
 
-// Keeps in `owner` what the returned pointers point to: `t` itself, or a copy in the layout and dtype of the kernel.
+// `t` itself, or a copy in the dtype and a layout that kernels take.
+inline at::Tensor with_channels_last(const at::Tensor& t, at::ScalarType dtype) {  // [B, D, L] -> [B, L, D]
+  const at::Tensor rows = t.to(dtype).transpose(1, 2);
+  return rows.stride(2) != 1 && rows.size(2) != 1 ? rows.contiguous() : rows;
+}
+inline at::Tensor with_states_last(const at::Tensor& t,
+                                   at::ScalarType dtype) {  // [B, N, L] or [B, G, N, L] -> [B, L, G, N]
+  const at::Tensor groups = t.dim() == 3 ? t.unsqueeze(1) : t, rows = groups.to(dtype).permute({0, 3, 1, 2});
+  return rows.stride(3) != 1 && rows.size(3) != 1 ? rows.contiguous() : rows;
+}
+
+// Keeps in `owner` what the returned pointers point to.
 template <class T>
 Strided<const T> bind_channels(const at::Tensor& t, at::Tensor& owner) {  // [B, D, L]
-  owner = t.to(c10::CppTypeToScalarType<T>::value).transpose(1, 2);
-  if (owner.stride(2) != 1 && owner.size(2) != 1) owner = owner.contiguous();
+  owner = with_channels_last(t, c10::CppTypeToScalarType<T>::value);
   return {owner.const_data_ptr<T>(), owner.stride(0), owner.stride(1)};
 }
 
 template <class T>
 StridedGroups<T> bind_groups(const at::Tensor& t, at::Tensor& owner) {  // [B, N, L] or [B, G, N, L]
-  owner = t.to(c10::CppTypeToScalarType<T>::value);
-  if (owner.dim() == 3) owner = owner.unsqueeze(1);
-  owner = owner.permute({0, 3, 1, 2});  // [B, L, G, N]
-  if (owner.stride(3) != 1 && owner.size(3) != 1) owner = owner.contiguous();
+  owner = with_states_last(t, c10::CppTypeToScalarType<T>::value);
   return {owner.const_data_ptr<T>(), owner.stride(0), owner.stride(2), owner.stride(1)};
 }
 
@@ -117,27 +124,32 @@ Outputs allocate_outputs(const Params<T>& p, const Arguments& a, bool keep, cons
           keep ? at::empty({p.batch, chunks(p.length), p.states, p.channels}, options) : at::Tensor()};
 }
 
-template <class T>
-InputGradients allocate_gradients(const Params<T>& p, const Arguments& a) {
-  constexpr auto dtype = c10::CppTypeToScalarType<T>::value;
-  const auto options = a.u.options().dtype(dtype);
-  const auto if_given = [&](bool given, at::IntArrayRef sizes) {
-    return given ? at::empty(sizes, options) : at::empty({0}, options);
+// Those of u, delta and z in the dtype `rows`, the others in `rest`.
+inline InputGradients allocate_gradients(const Arguments& a, at::ScalarType rows, at::ScalarType rest) {
+  const auto options = a.u.options().dtype(rest);
+  const auto if_given = [&](const std::optional<at::Tensor>& input) {
+    return input.has_value() ? at::empty(input->sizes(), options) : at::empty({0}, options);
   };
   const auto groups_like = [&](const at::Tensor& like) {
-    const int64_t row = p.groups * p.states;
-    if (like.dim() == 3) return at::empty_strided({p.batch, p.states, p.length}, {p.length * row, 1, row}, options);
-    return at::empty_strided({p.batch, p.groups, p.states, p.length}, {p.length * row, p.states, 1, row}, options);
+    const int64_t N = like.size(-2), L = like.size(-1), row = like.dim() == 3 ? N : like.size(1) * N;
+    if (like.dim() == 3) return at::empty_strided(like.sizes(), {L * row, 1, row}, options);
+    return at::empty_strided(like.sizes(), {L * row, N, 1, row}, options);
   };
-  return {empty_channels_last(a.u, dtype),
-          empty_channels_last(a.u, dtype),
-          at::empty({p.channels, p.states}, options),
+  return {empty_channels_last(a.u, rows),
+          empty_channels_last(a.u, rows),
+          at::empty(a.A.sizes(), options),
           groups_like(a.B),
           groups_like(a.C),
-          if_given(a.D.has_value(), {p.channels}),
-          a.z.has_value() ? empty_channels_last(*a.z, dtype) : at::empty({0}, options),
-          if_given(a.delta_bias.has_value(), {p.channels}),
-          if_given(a.initial_state.has_value(), {p.batch, p.channels, p.states})};
+          if_given(a.D),
+          a.z.has_value() ? empty_channels_last(*a.z, rows) : at::empty({0}, options),
+          if_given(a.delta_bias),
+          if_given(a.initial_state)};
+}
+
+// Of a scan without steps.
+inline void set_gradients_of_nothing(InputGradients& g, const std::optional<at::Tensor>& grad_last_state) {
+  for (const at::Tensor& t : {g.A, g.B, g.C, g.D, g.delta_bias, g.initial_state}) t.zero_();
+  if (g.initial_state.numel() > 0 && grad_last_state.has_value()) g.initial_state.copy_(*grad_last_state);
 }
 
 // Gradients in the dtypes of their inputs.

@@ -132,7 +132,8 @@ InputGradients backward_cpu_as(const OptionalTensor& grad_y, const OptionalTenso
                                const Arguments& arguments, const OptionalTensor& checkpoints, bool reference) {
   const Bound<T> bound(arguments);
   Params<T> p = bound.params;
-  InputGradients out = allocate_gradients(p, arguments);
+  constexpr auto dtype = c10::CppTypeToScalarType<T>::value;
+  InputGradients out = allocate_gradients(arguments, dtype, dtype);
   Tensor dy, dlast;
   Gradients<T> g;
   if (grad_y.has_value()) g.y = bind_channels<T>(*grad_y, dy);
@@ -146,17 +147,13 @@ InputGradients backward_cpu_as(const OptionalTensor& grad_y, const OptionalTenso
   } else if (p.batch * p.length > 0) {
     TORCH_CHECK(checkpoints.has_value(),
                 "_selective_scan_backward needs the checkpoints that _selective_scan_forward returned");
-    kept = checkpoints->to(c10::CppTypeToScalarType<T>::value).contiguous();
+    kept = checkpoints->to(dtype).contiguous();
     TORCH_CHECK(kept.numel() == p.batch * chunks(p.length) * p.states * p.channels,
                 "_selective_scan_backward: checkpoints do not have the size that _selective_scan_forward returned");
     p.checkpoints = kept.mutable_data_ptr<T>();
     run_fused_backward(p, g);
   } else {
-    out.A.zero_(), out.D.zero_(), out.delta_bias.zero_();
-    if (out.initial_state.numel() > 0 && grad_last_state.has_value())
-      out.initial_state.copy_(*grad_last_state);
-    else
-      out.initial_state.zero_();
+    set_gradients_of_nothing(out, grad_last_state);
   }
   return cast_to_inputs(out, arguments);
 }
@@ -252,9 +249,13 @@ at::Tensor selective_scan_in_place(const SelectiveScanArguments& arguments, cons
   s6::Arguments a = arguments;
   a.initial_state = state;
   s6::check_arguments(a);
-  TORCH_CHECK(
-      !at::GradMode::is_enabled() && state.is_contiguous() && a.u.is_cpu() && state.scalar_type() == compute_dtype(a.u),
-      "selective_scan_in_place: needs a contiguous state in the working dtype, tensors on the CPU and no gradients");
+  TORCH_CHECK(!at::GradMode::is_enabled() && state.is_contiguous() && state.scalar_type() == compute_dtype(a.u),
+              "selective_scan_in_place: needs a contiguous state in the working dtype and no gradients");
+  if (!a.u.is_cpu()) {
+    const auto [y, last_state] = s6::call_with(false, a);
+    state.copy_(last_state);
+    return y;
+  }
   return (a.u.scalar_type() == at::kDouble ? s6::forward_cpu_as<double>(a, false, false, state)
                                            : s6::forward_cpu_as<float>(a, false, false, state))
       .y;

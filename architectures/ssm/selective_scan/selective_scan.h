@@ -34,7 +34,7 @@ struct SelectiveScanArguments {
 std::tuple<at::Tensor, at::Tensor> selective_scan(const SelectiveScanArguments& arguments);
 
 // For inference: reads `state` [B, D, N] in the place of arguments.initial_state and leaves the last state in it.
-// Contiguous, in the working dtype, on the CPU, no gradients.
+// Contiguous, in the working dtype, no gradients. On devices other than the CPU the last state is copied into it.
 at::Tensor selective_scan_in_place(const SelectiveScanArguments& arguments, const at::Tensor& state);
 
 // The same by plain loops, forward and backward: slow, the oracle.
