@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -117,9 +118,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
                   weight.scalar_type() == x.scalar_type(),
               "rms_norm takes a contiguous weight [D] of x's dtype for x [..., D], not ", weight.scalar_type(), " ",
               weight.sizes(), " for ", x.scalar_type(), " ", x.sizes());
-  if (!x.device().is_cpu()) {
-    return x.mul(x.square().mean({-1}, /*keepdim=*/true).add(epsilon).rsqrt()).mul(weight);
-  }
+  if (!x.device().is_cpu()) return at::rms_norm(x, {x.size(-1)}, weight, epsilon);
   // A graph costs more than a single token's norm.
   if (!at::GradMode::is_enabled()) return rms_norm_values(x.contiguous(), weight, epsilon).first;
   return RmsNormFunction::apply(x, weight, epsilon);

@@ -23,6 +23,12 @@ CausalConv1dResult causal_conv1d(const at::Tensor& x, const at::Tensor& weight,
                                  const std::optional<at::Tensor>& initial_state = std::nullopt,
                                  const std::optional<at::Tensor>& positions = std::nullopt);
 
+// For inference: returns y, and `state` [B, D, K-1], contiguous and of the final state's dtype, takes the place of the
+// initial state and becomes the final one, at the same address. On a GPU one kernel for a single token. No gradients.
+at::Tensor causal_conv1d_in_place(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                                  std::string_view activation, const at::Tensor& state,
+                                  const std::optional<at::Tensor>& positions = std::nullopt);
+
 // The same by plain loops, forward and backward.
 CausalConv1dResult causal_conv1d_reference(const at::Tensor& x, const at::Tensor& weight,
                                            const std::optional<at::Tensor>& bias = std::nullopt,

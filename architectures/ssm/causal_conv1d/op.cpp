@@ -14,6 +14,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "architectures/ssm/causal_conv1d/binding.h"
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 #include "architectures/ssm/causal_conv1d/reference.h"
 #include "core/tensor/flop_meter.h"
@@ -39,43 +40,6 @@ const auto& forward_op() {
 const auto& backward_op() {
   static const auto op = find_op<Backward>("hippodrome::_causal_conv1d_backward");
   return op;
-}
-
-void check_inputs(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
-                  const OptionalTensor& initial_state, const OptionalTensor& positions) {
-  TORCH_CHECK(x.dim() == 3 && x.is_floating_point(),
-              "causal_conv1d: x must be [B, D, L] of a floating-point dtype, but it is ", x.scalar_type(), " with ",
-              x.dim(), " axes");
-  const c10::SymInt channels = x.sym_size(1);
-  TORCH_CHECK(weight.dim() == 2 && weight.sym_size(0) == channels,
-              "causal_conv1d: weight must be [D, K] with D = ", channels, ", but it is ", weight.sym_sizes());
-  const c10::SymInt taps = weight.sym_size(1);
-  TORCH_CHECK(taps >= 1 && taps <= kCausalConv1dMaxTaps, "causal_conv1d: weight must have 1 to ", kCausalConv1dMaxTaps,
-              " taps, but it has ", taps);
-  TORCH_CHECK(activation.empty() || activation == "silu",
-              "causal_conv1d: activation must be \"\" or \"silu\", but it is \"", activation, "\"");
-  if (given(bias)) {
-    TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == channels,
-                "causal_conv1d: bias must be [D] with D = ", channels, ", but it is ", bias->sym_sizes());
-  }
-  if (given(initial_state)) {
-    TORCH_CHECK(initial_state->dim() == 3 && initial_state->sym_size(0) == x.sym_size(0) &&
-                    initial_state->sym_size(1) == channels && initial_state->sym_size(2) == taps - 1,
-                "causal_conv1d: initial_state must be [B, D, K-1] = [", x.sym_size(0), ", ", channels, ", ", taps - 1,
-                "], but it is ", initial_state->sym_sizes());
-  }
-  if (given(positions)) {
-    TORCH_CHECK(positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                    positions->sym_size(0) == x.sym_size(0) && positions->sym_size(1) == x.sym_size(2),
-                "causal_conv1d: positions must be int64 [B, L] = [", x.sym_size(0), ", ", x.sym_size(2),
-                "], but they are ", positions->scalar_type(), " ", positions->sym_sizes());
-  }
-}
-
-// [B, D, L] with channels adjacent in memory: itself where that holds, else a copy.
-Tensor channels_adjacent(const Tensor& x) {
-  if (x.stride(1) == 1 || x.size(1) <= 1) return x;
-  return x.transpose(1, 2).contiguous().transpose(1, 2);
 }
 
 // Arguments as the kernels take them: the layout above, the state's dtype.
@@ -147,6 +111,14 @@ Outputs forward_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor&
   return {y.to(x.scalar_type()), final_state};
 }
 
+Tensor in_place_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                    const Tensor& state, const OptionalTensor& positions) {
+  check_in_place(x, state);
+  auto [y, final_state] = forward_cpu(x, weight, bias, activation, state, positions, false);
+  state.copy_(final_state);
+  return y;
+}
+
 template <class Scalar>
 void run_backward(const Inputs& in, const Tensor& grad_y, const Tensor& grad_final_state, bool reference,
                   Tensor& grad_x, Tensor& grad_weight, Tensor& grad_bias, Tensor& grad_initial_state) {
@@ -213,6 +185,12 @@ Outputs forward_meta(const Tensor& x, const Tensor& weight, const OptionalTensor
   return {
       empty_channels_last(x, x.scalar_type()),
       at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(1) - 1}, x.options().dtype(compute_dtype(x)))};
+}
+
+Tensor in_place_meta(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, std::string_view activation,
+                     const Tensor& state, const OptionalTensor& positions) {
+  check_inputs(x, weight, bias, activation, state, positions);
+  return empty_channels_last(x, x.scalar_type());
 }
 
 Gradients backward_meta(const OptionalTensor&, const OptionalTensor&, const Tensor& x, const Tensor& weight,
@@ -318,6 +296,10 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
   m.def(
       "_causal_conv1d_forward(Tensor x, Tensor weight, Tensor? bias=None, str activation=\"\", "
       "Tensor? initial_state=None, Tensor? positions=None, bool reference=False) -> (Tensor y, Tensor final_state)");
+  // For inference: the state becomes the final state.
+  m.def(
+      "_causal_conv1d_in_place(Tensor x, Tensor weight, Tensor? bias, str activation, Tensor(a!) state, "
+      "Tensor? positions) -> Tensor y");
   m.def(
       "_causal_conv1d_backward(Tensor? grad_y, Tensor? grad_final_state, Tensor x, Tensor weight, Tensor? bias, "
       "str activation, Tensor? initial_state, Tensor? positions, bool reference=False) "
@@ -326,11 +308,13 @@ TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
 
 TORCH_LIBRARY_IMPL(hippodrome, CPU, m) {
   m.impl("_causal_conv1d_forward", TORCH_FN(forward_cpu));
+  m.impl("_causal_conv1d_in_place", TORCH_FN(in_place_cpu));
   m.impl("_causal_conv1d_backward", TORCH_FN(backward_cpu));
 }
 
 TORCH_LIBRARY_IMPL(hippodrome, Meta, m) {
   m.impl("_causal_conv1d_forward", TORCH_FN(forward_meta));
+  m.impl("_causal_conv1d_in_place", TORCH_FN(in_place_meta));
   m.impl("_causal_conv1d_backward", TORCH_FN(backward_meta));
 }
 
@@ -354,6 +338,14 @@ CausalConv1dResult causal_conv1d(const at::Tensor& x, const at::Tensor& weight, 
   auto [y, final_state] =
       causal_conv1d_op::forward_op().call(x, weight, bias, activation, initial_state, positions, false);
   return {y, final_state};
+}
+
+at::Tensor causal_conv1d_in_place(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                                  std::string_view activation, const at::Tensor& state,
+                                  const std::optional<at::Tensor>& positions) {
+  static const auto op = find_op<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, std::string_view,
+                                        const Tensor&, const OptionalTensor&)>("hippodrome::_causal_conv1d_in_place");
+  return op.call(x, weight, bias, activation, state, positions);
 }
 
 CausalConv1dResult causal_conv1d_reference(const at::Tensor& x, const at::Tensor& weight,

@@ -7,7 +7,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "architectures/ssm/causal_conv1d/causal_conv1d.h"
+#include "architectures/ssm/carried_convolution.h"
+#include "architectures/ssm/scan_step/scan_step.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
 #include "architectures/ssm/step_size.h"
 
@@ -127,12 +128,10 @@ Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
   const bool reference = config_.kernel == "reference";
   const OptionalTensor positions = context.op_positions();
   const auto xz = in_proj_.forward(x).split(inner_, -1);
-  const auto convolved = (reference ? causal_conv1d_reference : causal_conv1d)(
-      xz[0].transpose(1, 2), conv_weight_->cast(x), conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt,
-      "silu", state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
+  const Tensor u = carried_convolution(xz[0].transpose(1, 2), conv_weight_, conv_bias_, positions, reference, state);
 
   const int64_t N = states_, G = config_.groups;
-  const auto selection = x_proj_.forward(convolved.y.transpose(1, 2)).split_with_sizes({dt_rank_, G * N, G * N}, -1);
+  const auto selection = x_proj_.forward(u.transpose(1, 2)).split_with_sizes({dt_rank_, G * N, G * N}, -1);
   const auto normed = [](const std::optional<Norm>& norm, const Tensor& x) { return norm ? norm->forward(x) : x; };
   // [B, L, G N] -> [B, N, L], or [B, G, N, L].
   const auto grouped = [&](const std::optional<Norm>& norm, const Tensor& x) {
@@ -140,7 +139,7 @@ Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
     return normed(norm, x.unflatten(-1, {G, N})).permute({0, 2, 3, 1});
   };
   SelectiveScanArguments scan;
-  scan.u = convolved.y;
+  scan.u = u;
   scan.delta = dt_proj_.forward(normed(dt_norm_, selection[0])).transpose(1, 2);
   scan.A = decay(x);
   scan.B = grouped(B_norm_, selection[1]);
@@ -153,15 +152,17 @@ Tensor Mamba::forward(const Tensor& x, const Context& context, State* state) {
   scan.zero_order_hold = config_.discretisation == "zoh";
   scan.positions = positions;
   Tensor y;
-  if (state && !reference && !at::GradMode::is_enabled() && x.is_cpu()) {
+  const bool in_place = state && !reference && !at::GradMode::is_enabled();
+  if (in_place && x.is_cpu()) {
     y = selective_scan_in_place(scan, state->get("ssm"));
+  } else if (in_place && steps_on_gpu(scan)) {
+    y = selective_scan_step(scan, state->get("ssm"));
   } else {
     if (state) scan.initial_state = state->get("ssm");
     Tensor last_state;
     std::tie(y, last_state) = reference ? selective_scan_reference(scan) : selective_scan(scan);
     if (state) state->put("ssm", last_state);
   }
-  if (state) state->put("conv", convolved.final_state);
   return out_proj_.forward(y.transpose(1, 2));
 }
 

@@ -7,7 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "architectures/ssm/causal_conv1d/causal_conv1d.h"
+#include "architectures/ssm/carried_convolution.h"
+#include "architectures/ssm/scan_step/scan_step.h"
 #include "architectures/ssm/ssd/ssd.h"
 #include "architectures/ssm/step_size.h"
 #include "core/layer/rms_norm.h"
@@ -56,7 +57,8 @@ void Mamba2::Config::bind(Fields& fields) {
   fields.number("dt_limit_low", dt_limit_low, {0.0, kInfinity}, "step sizes are clamped to at least this");
   fields.number("dt_limit_high", dt_limit_high, {0.0, kInfinity}, "step sizes are clamped to at most this");
   fields.flag("norm_before_gate", norm_before_gate, "norm, then gate, instead of a norm of the gated output");
-  fields.number("gate_norm_epsilon", gate_norm_epsilon, {1e-12, 1.0}, "added to the mean squares of the norm at the gate");
+  fields.number("gate_norm_epsilon", gate_norm_epsilon, {1e-12, 1.0},
+                "added to the mean squares of the norm at the gate");
   fields.choice("kernel", kernel, {"fused", "reference"}, "the project's scan and convolution, or their plain loops");
 }
 
@@ -128,12 +130,10 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
   const OptionalTensor positions = context.op_positions();
   const int64_t GN = config_.groups * config_.state;
   const auto projected = in_proj_.forward(x).split_with_sizes({inner_, inner_ + 2 * GN, heads_}, -1);
-  const auto convolved = (reference ? causal_conv1d_reference : causal_conv1d)(
-      projected[1].transpose(1, 2), conv_weight_->cast(x),
-      conv_bias_ ? OptionalTensor(conv_bias_->cast(x)) : std::nullopt, "silu",
-      state ? OptionalTensor(state->get("conv")) : std::nullopt, positions);
+  const Tensor convolved =
+      carried_convolution(projected[1].transpose(1, 2), conv_weight_, conv_bias_, positions, reference, state);
 
-  const auto selection = convolved.y.transpose(1, 2).split_with_sizes({inner_, GN, GN}, -1);
+  const auto selection = convolved.transpose(1, 2).split_with_sizes({inner_, GN, GN}, -1);
   SsdArguments scan;
   scan.x = selection[0].unflatten(-1, {heads_, head_size_});
   scan.dt = projected[2];
@@ -149,15 +149,17 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
   scan.chunk = config_.chunk;
   scan.positions = positions;
   Tensor y;
-  if (state && !reference && !at::GradMode::is_enabled() && x.is_cpu()) {
+  const bool in_place = state && !reference && !at::GradMode::is_enabled();
+  if (in_place && x.is_cpu()) {
     y = ssd_in_place(scan, state->get("ssm"));
+  } else if (in_place && steps_on_gpu(scan)) {
+    y = ssd_step(scan, state->get("ssm"));
   } else {
     if (state) scan.initial_state = state->get("ssm");
     Tensor last_state;
     std::tie(y, last_state) = reference ? ssd_reference(scan) : ssd(scan);
     if (state) state->put("ssm", last_state);
   }
-  if (state) state->put("conv", convolved.final_state);
   const Tensor unit = normed(y.flatten(-2));
   return out_proj_.forward(config_.norm_before_gate ? unit.mul(at::silu(projected[0])) : unit);
 }
