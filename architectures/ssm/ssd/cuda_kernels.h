@@ -106,7 +106,8 @@ struct UnitState {
     const CudaParams& p = inputs_of(params);
     const Units units = units_of(p);
     const int64_t across = ceil_div(p.head_size, kSide), down = ceil_div(p.states, kSide);
-    const int64_t c = block.index() % across * kSide, n = block.index() / across % down * kSide;
+    const int c = static_cast<int>(block.index() % across * kSide),
+              n = static_cast<int>(block.index() / across % down * kSide);
     const int64_t place = block.index() / across / down;  // unit_index
     const int64_t h = place % p.heads, unit = place / p.heads % units.count, b = place / p.heads / units.count;
     const int64_t group = h / (p.heads / p.groups);

@@ -28,9 +28,9 @@ enum class Result {
 // What a block works on.
 struct Place {
   int64_t b, unit, begin, end;  // steps [begin, end): a tile, and what follows it in its unit
-  int64_t tile;                 // of the unit
-  int64_t first_head, heads, group, head_block;
-  int64_t column;
+  int tile;                     // of the unit
+  int first_head, heads, group, head_block;
+  int column;
 };
 
 // Heads that a block adds up: those of a block of heads (op.h), or one.
@@ -41,27 +41,25 @@ HIPPODROME_HOST_DEVICE int64_t head_blocks_of(const CudaParams& p, bool one_head
 HIPPODROME_HOST_DEVICE Place place_of(const CudaParams& p, int64_t index, int64_t side, int64_t width, bool one_head) {
   const Units units = units_of(p);
   const int64_t across = ceil_div(width, side), blocks = head_blocks_of(p, one_head), tiles = tiles_of(units, side);
+  const int64_t per_group = p.heads / p.groups;
   Place place;
-  place.column = index % across * side;
+  place.column = static_cast<int>(index % across * side);
   index /= across;
   const int64_t head = index % blocks;
   index /= blocks;
-  place.tile = index % tiles;
+  place.tile = static_cast<int>(index % tiles);
   index /= tiles;
   place.unit = index % units.count;
   place.b = index / units.count;
   place.begin = units.begin(place.unit) + place.tile * side;
   place.end = units.end(place.unit);
-  const int64_t per_group = p.heads / p.groups;
-  if (one_head) {
-    place.first_head = head, place.heads = 1, place.group = head / per_group, place.head_block = 0;
-  } else {
-    const int64_t blocks_of_group = blocks / p.groups;
-    place.group = head / blocks_of_group, place.head_block = head % blocks_of_group;
-    const int64_t first = place.head_block * kHeadBlock, rest = per_group - first;
-    place.first_head = place.group * per_group + first;
-    place.heads = rest < kHeadBlock ? rest : kHeadBlock;
-  }
+  const int64_t blocks_of_group = blocks / p.groups, block = head % blocks_of_group;
+  const int64_t first = one_head ? block : block * kHeadBlock, most = one_head ? 1 : kHeadBlock;
+  const int64_t rest = per_group - first;
+  place.group = static_cast<int>(head / blocks_of_group);
+  place.head_block = static_cast<int>(block);
+  place.first_head = static_cast<int>(place.group * per_group + first);
+  place.heads = static_cast<int>(rest < most ? rest : most);
   return place;
 }
 
@@ -158,7 +156,7 @@ struct MaskedProduct {
       Tile::clear(sums[thread]);
       for (int i = thread; i < kSide; i += kThreads) m.column_sum[i] = m.column_time[i] = S(0);
     });
-    for (int64_t k = 0; k < place.heads; ++k) {
+    for (int k = 0; k < place.heads; ++k) {
       const int64_t h = place.first_head + k;
       const Operands o = operands_of(params, place, h);
       add_state(block, p, place, h, o, m, sums);
@@ -166,7 +164,7 @@ struct MaskedProduct {
       if constexpr (kResult == Result::kInputGradient) sum_to_state(block, params, place, h, o, m, sums);
       if (kResult == Result::kOutputAgain && p.z.data == nullptr) return;
       // Steps in the order of time, so that sums have one order whatever the tile.
-      const int64_t unit_begin = place.begin - place.tile * kSide;
+      const int64_t unit_begin = place.begin - int64_t{kSide} * place.tile;
       const int64_t from = kLater ? place.begin : unit_begin, to = kLater ? place.end : place.begin + 1;
       for (int64_t begin = from; begin < to; begin += kSide) add_steps(block, params, place, h, begin, o, m, sums);
     }
@@ -189,11 +187,11 @@ struct MaskedProduct {
       for (int i = thread; i < kSide && kResult == Result::kBGradient; i += kThreads)
         m.rows->edge[i] *= m.rows->size[i];
     });
-    for (int64_t k = 0; k < o.query.width; k += kSide) {
+    for (int k = 0; k < o.query.width; k += kSide) {
       block.each([&](int thread) {
         load_rows<T, kSide>(thread, o.query, place.begin, k, m.rows->sequence, m.rows->edge, m.left);
-        load_state<T, kSide>(thread, o.state, p.states, p.head_size, kOverChannels ? place.column : k,
-                             kOverChannels ? k : place.column, m.right);
+        load_state<T, kSide>(thread, o.state, p, kOverChannels ? place.column : k, kOverChannels ? k : place.column,
+                             m.right);
       });
       block.each([&](int thread) {
         constexpr cuda::Stored kState = kOverChannels ? cuda::Stored::kByColumn : cuda::Stored::kByRow;
@@ -208,7 +206,7 @@ struct MaskedProduct {
                                       const Rows<T>& steps, const Memory& m, S* scores) {
     Sums<Block> sums;
     block.alone([&](int thread) { Tile::clear(sums[thread]); });
-    for (int64_t k = 0; k < rows.width; k += kSide) {
+    for (int k = 0; k < rows.width; k += kSide) {
       block.each([&](int thread) {
         load_rows<T, kSide>(thread, rows, place.begin, k, m.rows->sequence, nullptr, m.left);
         load_rows<T, kSide>(thread, steps, begin, k, m.steps->sequence, nullptr, m.right);

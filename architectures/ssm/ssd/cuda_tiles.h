@@ -39,13 +39,13 @@ template <class T>
 struct Rows {
   const T* data;
   int64_t time;
-  int64_t width;
+  int width;
 };
 
 template <class T>
 HIPPODROME_HOST_DEVICE Rows<T> rows_of(const Strided<const void>& from, int64_t batch, int64_t index, int64_t width) {
   const T* const data = static_cast<const T*>(from.data);
-  return {data == nullptr ? nullptr : data + batch * from.batch + index * width, from.time, width};
+  return {data == nullptr ? nullptr : data + batch * from.batch + index * width, from.time, static_cast<int>(width)};
 }
 
 // Place of (b, unit, h) among what there is one of per unit and head.
@@ -97,7 +97,7 @@ struct alignas(16) Vector {
 // zeros for steps whose sequence is negative and for columns that there are none of. Sixteen bytes at once where the
 // layout allows.
 template <class T, int kSide>
-HIPPODROME_HOST_DEVICE void load_rows(int thread, const Rows<T>& rows, int64_t begin, int64_t column,
+HIPPODROME_HOST_DEVICE void load_rows(int thread, const Rows<T>& rows, int64_t begin, int column,
                                       const int32_t* sequence, const ScalarOf<T>* weight, T* to) {
   using Layout = cuda::TileLayout<T, kSide>;
   constexpr int kSize = Vector<T>::kSize, kAcross = kSide / kSize;
@@ -144,19 +144,42 @@ HIPPODROME_HOST_DEVICE void load_rows(int thread, const Rows<T>& rows, int64_t b
   }
 }
 
-// States [n, n + kSide) and channels [c, c + kSide) of a state [N, P], rounded to T; zeros outside.
+// States [n, n + kSide) and channels [c, c + kSide) of a state [N, P], rounded to T; zeros outside. Sixteen bytes at
+// once where the layout allows.
 template <class T, int kSide>
-HIPPODROME_HOST_DEVICE void load_state(int thread, const ScalarOf<T>* state, int64_t states, int64_t head_size,
-                                       int64_t n, int64_t c, T* to) {
+HIPPODROME_HOST_DEVICE void load_state(int thread, const ScalarOf<T>* state, const CudaParams& p, int n, int c, T* to) {
   using Layout = cuda::TileLayout<T, kSide>;
-  constexpr int kAhead = 8;
+  using S = ScalarOf<T>;
+  const int64_t width = p.head_size;
+  const S* const from = state + n * width + c;
+  constexpr int kAhead = 4;  // loads in flight
+  constexpr int kSize = Vector<S>::kSize, kAcross = kSide / kSize;
+  if (width % kSize == 0 && reinterpret_cast<uintptr_t>(state) % 16 == 0) {
+    for (int first = thread; first < kSide * kAcross; first += kAhead * Layout::kThreads) {
+      Vector<S> v[kAhead];
+      HIPPODROME_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        const int at = first + i * Layout::kThreads, row = at / kAcross, column = at % kAcross * kSize;
+        v[i] = Vector<S>{};
+        if (n + row < p.states && c + column < width)
+          v[i] = *reinterpret_cast<const Vector<S>*>(from + row * width + column);
+      }
+      HIPPODROME_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        const int at = first + i * Layout::kThreads;
+        T* const place = to + at / kAcross * Layout::kRow + at % kAcross * kSize;
+        HIPPODROME_UNROLL
+        for (int k = 0; k < kSize; ++k) cuda::store(v[i].value[k], &place[k]);
+      }
+    }
+    return;
+  }
   for (int first = thread; first < kSide * kSide; first += kAhead * Layout::kThreads) {
-    ScalarOf<T> v[kAhead];
+    S v[kAhead];
     HIPPODROME_UNROLL
     for (int i = 0; i < kAhead; ++i) {
-      const int at = first + i * Layout::kThreads;
-      const int64_t row = n + at / kSide, column = c + at % kSide;
-      v[i] = row < states && column < head_size ? state[row * head_size + column] : ScalarOf<T>(0);
+      const int at = first + i * Layout::kThreads, row = at / kSide, column = at % kSide;
+      v[i] = n + row < p.states && c + column < width ? from[row * width + column] : S(0);
     }
     HIPPODROME_UNROLL
     for (int i = 0; i < kAhead; ++i) {

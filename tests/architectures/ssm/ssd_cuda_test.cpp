@@ -4,10 +4,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "architectures/ssm/ssd/cuda_backward_kernels.h"
@@ -15,6 +19,7 @@
 #include "architectures/ssm/ssd/cuda_kernels.h"
 #include "architectures/ssm/ssd/ssd.h"
 #include "core/cuda/emulator.h"
+#include "core/tensor/cuda_library.h"
 #include "tests/architectures/ssm/selective_scan_cases.h"
 
 namespace hippodrome::ssd_cuda_test {
@@ -105,23 +110,24 @@ Results run(const CudaKernels& kernels, const Arguments& a, Used used = kBoth) {
   return {out.y, out.last_state, {g.x, g.dt, g.A, g.B, g.C, g.D, g.z, g.dt_bias, g.initial_state}};
 }
 
-// By the plain loops; in the same order and with the same dtypes.
-Results expected(Arguments a, Used used = kBoth) {
+// Through the dispatcher and autograd, by the plain loops or by what the tensors' device has; as `run` returns it.
+Results called(Arguments a, bool reference, Used used = kBoth) {
   std::vector<Tensor> inputs;
   for (Tensor* t : floating_inputs(a)) inputs.push_back(*t = t->detach().set_requires_grad(true));
-  const auto [y, last_state] = ssd_reference(a);
+  const auto [y, last_state] = reference ? ssd_reference(a) : ssd(a);
   std::vector<Tensor> outputs, weights;
-  if (used & kY) outputs.push_back(y), weights.push_back(y_weights(a));
-  if (used & kLastState) outputs.push_back(last_state), weights.push_back(state_weights(last_state));
+  if (used & kY) outputs.push_back(y), weights.push_back(y_weights(a).to(y.device()));
+  if (used & kLastState) outputs.push_back(last_state), weights.push_back(state_weights(last_state).to(y.device()));
   const auto gradients = torch::autograd::grad(outputs, inputs, weights, std::nullopt, false, true);
-  Results r{y.detach(), last_state.detach(), {}};
+  Results r{y.detach().cpu(), last_state.detach().cpu(), {}};
   size_t next = 0;
   for (const auto& t : {OptionalTensor(a.x), OptionalTensor(a.dt), OptionalTensor(a.A), OptionalTensor(a.B),
                         OptionalTensor(a.C), a.D, a.z, a.dt_bias, a.initial_state}) {
-    r.gradients.push_back(t.has_value() ? gradients[next++] : at::empty({0}, a.x.options()));
+    r.gradients.push_back(t.has_value() ? gradients[next++].cpu() : at::empty({0}, r.y.options()));
   }
   return r;
 }
+Results expected(const Arguments& a, Used used = kBoth) { return called(a, true, used); }
 
 std::string describe(const Shape& s, int options) {
   return "B " + std::to_string(s.batch) + " L " + std::to_string(s.length) + " H " + std::to_string(s.heads) + " P " +
@@ -311,6 +317,28 @@ TEST(SsdCuda, NoStepsAndNoRows) {
   const Results none = run(emulated<32>(), make_arguments({0, 4, 3, 4, 1, 5, 256}, kAll));
   EXPECT_EQ(none.y.numel(), 0);
   EXPECT_EQ(rms(none.gradients[2]), 0.0);
+}
+
+// On a GPU, where there is one: what the emulator cannot show.
+TEST(GpuSsd, EqualsReference) {
+  if (!load_cuda_library()) GTEST_SKIP() << "no GPU, or no library for it";
+  const Case wide{{2, 600, 8, 64, 2, 128, 256}, kAll};
+  for (const auto& [dtype, forward, backward] : {std::tuple{at::kDouble, 1e-12, 1e-11},
+                                                 {at::kFloat, 3e-6, 1e-4},
+                                                 {at::kBFloat16, 2e-2, 4e-2},
+                                                 {at::kHalf, 3e-3, 1e-2}}) {
+    std::vector<Case> cases(std::begin(kCases), std::end(kCases));
+    cases.push_back(wide);
+    for (const Case& c : cases) {
+      Arguments a = make_arguments(c.shape, c.options, dtype), exact = a;
+      for (Tensor* t : floating_inputs(exact)) *t = t->to(at::kDouble);
+      for (Tensor* t : floating_inputs(a)) *t = t->to(at::kCUDA);
+      if (a.positions.has_value()) a.positions = a.positions->to(at::kCUDA);
+      const Results got = called(a, false);
+      expect_close(got, expected(exact), forward, backward, describe(c.shape, c.options));
+      expect_close(called(a, false), got, 0.0, 0.0, "run twice");
+    }
+  }
 }
 
 TEST(SsdCuda, UnitsCoverEveryStepOnce) {
