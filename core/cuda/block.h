@@ -56,10 +56,10 @@ class DeviceBlock {
     f(static_cast<int>(threadIdx.x));
   }
 
-  // The next `count` elements of the block's shared memory, aligned to 16 bytes; not set.
+  // The next `count` elements of the block's shared memory, aligned to 16 bytes (the first to 32); not set.
   template <class T>
   __device__ __forceinline__ T* shared(int64_t count) {
-    extern __shared__ __align__(16) unsigned char hippodrome_shared_memory[];
+    extern __shared__ __align__(32) unsigned char hippodrome_shared_memory[];
     T* const result = reinterpret_cast<T*>(hippodrome_shared_memory + used_);
     used_ += (count * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
     return result;

@@ -16,6 +16,13 @@ namespace hippodrome::ssd_kernel {
 
 using Arguments = SsdArguments;
 
+// What the operators take, in the order of the members of Arguments (scan_operator.h).
+using OperatorParameters = void(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& A, const at::Tensor& B,
+                                const at::Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
+                                const OptionalTensor& dt_bias, bool dt_softplus, double dt_low,
+                                std::optional<double> dt_high, int64_t chunk, const OptionalTensor& initial_state,
+                                const OptionalTensor& positions);
+
 struct Outputs {
   at::Tensor y;            // [B, L, H, P]
   at::Tensor last_state;   // [B, H, P, N]
@@ -62,19 +69,21 @@ inline void check_arguments(const Arguments& a) {
               "all tensors must be real floating-point tensors on one device");
 }
 
-// Keeps in `owner` what the returned pointers point to: `t` itself, or a copy in the layout and dtype of the kernel:
-// all axes behind [B, L] contiguous.
+// `t` itself, or a copy in the layout and dtype of the kernels: all axes behind [B, L] contiguous.
+inline at::Tensor in_rows(const at::Tensor& t, at::ScalarType dtype) {
+  const at::Tensor rows = t.to(dtype);
+  int64_t expected = 1;
+  for (int64_t axis = rows.dim() - 1; axis >= 2; --axis) {
+    if (rows.size(axis) != 1 && rows.stride(axis) != expected) return rows.contiguous();
+    expected *= rows.size(axis);
+  }
+  return rows;
+}
+
+// Keeps in `owner` what the returned pointers point to.
 template <class T>
 Strided<const T> bind_rows(const at::Tensor& t, at::Tensor& owner) {
-  owner = t.to(c10::CppTypeToScalarType<T>::value);
-  int64_t expected = 1;
-  for (int64_t axis = owner.dim() - 1; axis >= 2; --axis) {
-    if (owner.size(axis) != 1 && owner.stride(axis) != expected) {
-      owner = owner.contiguous();
-      break;
-    }
-    expected *= owner.size(axis);
-  }
+  owner = in_rows(t, c10::CppTypeToScalarType<T>::value);
   return {owner.const_data_ptr<T>(), owner.stride(0), owner.stride(1)};
 }
 

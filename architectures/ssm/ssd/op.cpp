@@ -175,10 +175,7 @@ InputGradients backward_meta(const Arguments& a) {
 
 struct Ssd {
   static constexpr const char* kName = "ssd";
-  using Parameters = void(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
-                          const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& dt_bias,
-                          bool dt_softplus, double dt_low, std::optional<double> dt_high, int64_t chunk,
-                          const OptionalTensor& initial_state, const OptionalTensor& positions);
+  using Parameters = OperatorParameters;
   static constexpr auto forward_cpu = ssd_kernel::forward_cpu;
   static constexpr auto forward_meta = ssd_kernel::forward_meta;
   static constexpr auto backward_cpu = ssd_kernel::backward_cpu;

@@ -11,7 +11,8 @@ namespace hippodrome {
 
 // Arguments of SSD. Floating tensors may be float32, float64, bfloat16 or float16, with any strides; the fast layout
 // has the axes behind L contiguous, as slices of a [B, L, ...] tensor have. Work is done in float64 when x is float64,
-// else in float32.
+// else in float32. On a GPU the matrix products of bfloat16 and float16 inputs (x, B, C and z of one dtype) round states
+// and weighed scores to that dtype, for its tensor cores; sums, decays and states from unit to unit stay float32.
 struct SsdArguments {
   at::Tensor x;                       // [B, L, H, P]; P <= 1024
   at::Tensor dt;                      // [B, L, H]
