@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "architectures/recurrent/additive_attention/additive_attention.h"
+#include "architectures/recurrent/additive_attention/binding.h"
 #include "architectures/recurrent/additive_attention/keys.h"
 #include "architectures/recurrent/additive_attention/reference.h"
 #include "core/tensor/flop_meter.h"
@@ -23,68 +24,21 @@ namespace hippodrome {
 namespace additive_attention_op {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-using Outputs = std::tuple<Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
 // Rows and parts whose gradients of queries the backward holds at once.
 constexpr int64_t kItemsTogether = 16;
-
-at::ScalarType compute_dtype(const Tensor& t) { return t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
-
-void check(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& positions) {
-  const auto dtype = q.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
-              "additive_attention: queries must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(k.scalar_type() == dtype && v.scalar_type() == dtype,
-              "additive_attention: queries, keys and v must have one dtype, not ", dtype, ", ", k.scalar_type(),
-              " and ", v.scalar_type());
-  TORCH_CHECK(q.dim() == 3 && k.dim() == 3 && q.sym_size(0) == k.sym_size(0) && q.sym_size(2) == k.sym_size(2),
-              "additive_attention: queries must be [B, Lq, H] and keys [B, S, H], got ", q.sym_sizes(), " and ",
-              k.sym_sizes());
-  TORCH_CHECK(v.dim() == 1 && v.sym_size(0) == q.sym_size(2), "additive_attention: v must be [H] = [", q.sym_size(2),
-              "], got ", v.sym_sizes());
-  TORCH_CHECK(!positions.has_value() || !positions->defined() ||
-                  (positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                   positions->sym_size(0) == k.sym_size(0) && positions->sym_size(1) == k.sym_size(1)),
-              "additive_attention: positions must be int64 [B, S] = [", k.sym_size(0), ", ", k.sym_size(1), "]");
-}
-void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& values, const OptionalTensor& positions) {
-  check(q, k, v, positions);
-  TORCH_CHECK(values.scalar_type() == q.scalar_type(),
-              "additive_attention: queries and values must have one dtype, not ", q.scalar_type(), " and ",
-              values.scalar_type());
-  TORCH_CHECK(values.dim() == 3 && values.sym_size(0) == k.sym_size(0) && values.sym_size(1) == k.sym_size(1),
-              "additive_attention: values must be [B, S, M] = [", k.sym_size(0), ", ", k.sym_size(1), ", M], got ",
-              values.sym_sizes());
-}
-
-Tensor readable(const Tensor& t, at::ScalarType dtype) { return t.to(dtype).contiguous(); }
-
-// Items per thread: below some 10^5 pairs and features a second thread costs more than it saves.
-int64_t grain(int64_t work_per_item) { return std::max<int64_t>(1, 100'000 / std::max<int64_t>(1, work_per_item)); }
 
 // A lone query is cheaper without the exponentials of its keys.
 template <class T>
 Tensor exponentials(const Tensor& k, int64_t queries, bool reference, std::vector<VisibleKeys>& rows) {
   return reference || queries < 2 ? Tensor() : key_exponentials<T>(k, rows);
 }
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.const_data_ptr<T>() : nullptr;
-}
-
-Tensor make_lse(const Tensor& q) {
-  return at::empty_symint({q.sym_size(0), q.sym_size(1)}, q.options().dtype(compute_dtype(q)));
-}
 
 template <class T>
 Outputs run_forward(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, const OptionalTensor& values_in,
                     const OptionalTensor& positions, bool reference) {
   const auto dtype = compute_dtype(q_in);
-  const Tensor q = readable(q_in, dtype), k = readable(k_in, dtype), v = readable(v_in, dtype);
-  const Tensor values = values_in ? readable(*values_in, dtype) : Tensor();
+  const Tensor q = in_compute_dtype(q_in, dtype), k = in_compute_dtype(k_in, dtype), v = in_compute_dtype(v_in, dtype);
+  const Tensor values = values_in ? in_compute_dtype(*values_in, dtype) : Tensor();
   const int64_t batch = q.size(0), queries = q.size(1), keys = k.size(1), width = values_in ? values.size(2) : 0;
   std::vector<VisibleKeys> rows = visible_keys(positions, batch, keys);
   const Tensor of_keys = exponentials<T>(k, queries, reference, rows);
@@ -164,9 +118,9 @@ Gradients run_backward(const Tensor& grad_context_in, const Tensor& grad_lse_in,
                        const Tensor& v_in, const Tensor& values_in, const Tensor& context_in, const Tensor& lse,
                        const OptionalTensor& positions, bool reference) {
   const auto dtype = compute_dtype(q_in);
-  const Tensor q = readable(q_in, dtype), k = readable(k_in, dtype), v = readable(v_in, dtype);
-  const Tensor values = readable(values_in, dtype), context = readable(context_in, dtype);
-  const Tensor grad_context = readable(grad_context_in, dtype), grad_lse = readable(grad_lse_in, dtype);
+  const Tensor q = in_compute_dtype(q_in, dtype), k = in_compute_dtype(k_in, dtype), v = in_compute_dtype(v_in, dtype);
+  const Tensor values = in_compute_dtype(values_in, dtype), context = in_compute_dtype(context_in, dtype);
+  const Tensor grad_context = in_compute_dtype(grad_context_in, dtype), grad_lse = in_compute_dtype(grad_lse_in, dtype);
   const int64_t batch = q.size(0), queries = q.size(1), keys = k.size(1), size = q.size(2), width = values.size(2);
   std::vector<VisibleKeys> rows = visible_keys(positions, batch, keys);
   const Tensor of_keys = exponentials<T>(k, queries, reference, rows);
