@@ -3,7 +3,7 @@
 Every public op goes through torch.library.opcheck (schema, autograd registration, fake tensors, AOT dispatch with symbolic
 sizes) and has its values and gradients compared with its plain-loop twin. The ops behind them (`_name_forward`,
 `_name_backward`) are caught while they run and go through the checks that hold for them. A registered op that no case
-reaches is a failure, so a new op needs cases here.
+reaches is a failure, so a new op needs cases here. Updates in place are called without gradients.
 """
 
 import functools
@@ -322,6 +322,49 @@ def variants(op):
                         yield label, dtype, make(Inputs(dtype, strided), *sizes, options)
 
 
+# ---- updates in place, for inference --------------------------------------------------------------------------------------
+# Each gives the arguments, the state among them, and a function for what the plain twin makes of them: y and the new state.
+
+
+def scan_step(inputs, batch, channels, options, groups=2):
+    states, ops = 5, torch.ops.hippodrome
+    x, delta, z = (inputs.normal(batch, channels, 1) for _ in range(3))
+    A = inputs.positive(channels, states).detach().neg()
+    B, C = (inputs.normal(batch, groups, states, 1) for _ in range(2))
+    D, bias = inputs.normal(channels), inputs.normal(channels)
+    state = inputs.normal(batch, channels, 1, states, dtype=wide(inputs.dtype)).detach().contiguous()
+    if not options:
+        D = bias = z = None
+    positions = inputs.positions(batch, 1) if options else None
+    args = (x, delta[..., 0], A, B[..., 0], C[..., 0], D, z, bias, True, -1.0, None, state, positions)
+    before = state[:, :, 0].clone()
+
+    def twin():
+        y, last = ops.selective_scan_reference(
+            x, delta, A, B, C, D, z, bias, delta_softplus=True, initial_state=before, positions=positions
+        )
+        return y, last.unsqueeze(2)
+
+    return args, state, twin
+
+
+def causal_conv1d_in_place(inputs, batch, channels, options):
+    args, kwargs = causal_conv1d(inputs, batch, channels, 9, True)
+    if not options:
+        kwargs["bias"] = kwargs["positions"] = None
+    state = kwargs["initial_state"].detach().to(wide(inputs.dtype)).contiguous()
+    kwargs["initial_state"] = state.clone()
+    in_place = (*args, kwargs["bias"], kwargs["activation"], state, kwargs["positions"])
+    return in_place, state, lambda: torch.ops.hippodrome.causal_conv1d_reference(*args, **kwargs)
+
+
+def wide(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+IN_PLACE = {"scan_step": scan_step, "_causal_conv1d_in_place": causal_conv1d_in_place}
+
+
 # ---- the checks -----------------------------------------------------------------------------------------------------------
 
 
@@ -486,6 +529,28 @@ def check_op(name, tally):
     return {op.name(), twin.name(), *(function.name() for function, _ in inner.calls)}
 
 
+def check_in_place(name, tally):
+    op = getattr(torch.ops.hippodrome, name).default
+
+    def same_as_the_twin(args, state, twin, dtype):
+        wanted = twin()
+        y = op(*args)
+        for what, got, want in (("y", y, wanted[0]), ("the state", state, wanted[1])):
+            assert got.shape == want.shape and got.dtype == want.dtype, f"{what} is {got.dtype} {tuple(got.shape)}"
+            d = difference(got, want)
+            assert d <= BOUNDS[dtype], f"{what} differs from the twin's by {d:.2e} (relative RMS)"
+
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for strided in (False, True):
+            for options in (False, True):
+                label = f"{name} {str(dtype)[6:]}" + " strided" * strided + " with all arguments" * options
+                with torch.no_grad():
+                    args, state, twin = IN_PLACE[name](Inputs(dtype, strided), 3, 6, options)
+                    tally.check(label, lambda: torch.library.opcheck(op, args, {}, test_utils=INNER_CHECKS))
+                    tally.check(f"{label}: values", lambda: same_as_the_twin(args, state, twin, dtype))
+    return {op.name()}
+
+
 def one_library_each(tally):
     """The library uses this Python's LibTorch and OpenMP, not a second copy by way of its own search path."""
 
@@ -512,6 +577,8 @@ def main():
     reached = set()
     for name in CASES:
         reached |= {n.split(".")[0] for n in check_op(name, tally)}
+    for name in IN_PLACE:
+        reached |= {n.split(".")[0] for n in check_in_place(name, tally)}
     for name in sorted(registered - reached):
         print(f"FAILED: {name} is registered and no case reaches it")
         tally.failed.append(name)
