@@ -124,15 +124,15 @@ struct ReadoutGradients {
         }
       });
     }
-    block.alone([&](int thread) {
-      put(p, at, mine(p, at, thread), parameters[thread].c, x_sum[thread], slope[thread], slope_sum[thread]);
-    });
+    block.alone([&](int thread) { put(p, at, mine(p, at, thread), x_sum[thread], slope[thread], slope_sum[thread]); });
   }
 
  private:
   static HIPPODROME_HOST_DEVICE void put(const DiagonalScanBackwardCuda& p, const Place& at, const Mine& m,
-                                         const Modes<S>& c, const Modes<S>& x_sum, const Modes<S>& slope,
-                                         const Modes<S>& slope_sum) {
+                                         const Modes<S>& x_sum, const Modes<S>& slope, const Modes<S>& slope_sum) {
+    Parameters<S> parameters;  // c is read here only, so that it takes no registers before
+    load_parameters(p, m, parameters);
+    const Modes<S>& c = parameters.c;
     Modes<S> last;  // ∂x_L
     load_state(p, m, at.row, at.segment == p.segments.count - 1 ? p.grad_last_state : nullptr, last);
     S* const sums = static_cast<S*>(p.sums);

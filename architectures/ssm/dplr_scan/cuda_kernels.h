@@ -242,13 +242,15 @@ struct StateGradients {
         }
       });
     }
-    block.alone([&](int thread) { put(p, L::mine(p, at, thread), parameters[thread], slope[thread], totals[thread]); });
+    block.alone([&](int thread) { put(p, L::mine(p, at, thread), slope[thread], totals[thread]); });
   }
 
  private:
-  static HIPPODROME_HOST_DEVICE void put(const DplrScanBackwardCuda& p, const typename L::Mine& m,
-                                         Parameters<S, kRank>& parameters, Modes<S>& slope, Totals& total) {
+  static HIPPODROME_HOST_DEVICE void put(const DplrScanBackwardCuda& p, const typename L::Mine& m, Modes<S>& slope,
+                                         Totals& total) {
     const int64_t row = m.row * p.channels + m.channel;
+    Parameters<S, kRank> parameters;  // c and q are read here only: the registers would not hold them all along
+    load_parameters(p, m, parameters);
     Modes<S> last, grad_a, conjugate;
     load(m, p.grad_last_state, row, last);
     multiply(parameters.c, total.slope);

@@ -100,12 +100,16 @@ TEST(DiagonalScanCuda, EqualsTheReference) {
   RecordProperty("worst_relative_error_of_gradients", ::testing::PrintToString(worst));
 }
 
+// States that a whole sequence passes through, without and with padding among its tokens.
 TEST(DiagonalScanCuda, SlowDecayAcrossSegments) {
-  const Tensors in = inputs(1, 2, 4096, 2, true, 0.9985);
-  const Tensors cotangents = random_like(plain({})(in));
-  const Evaluation exact = evaluate(plain({}), in, cotangents), mine = run(in, {}, cotangents);
-  expect_close(mine.outputs, exact.outputs, 1e-12, "outputs");
-  expect_close(mine.gradients, exact.gradients, 1e-11, "gradients");
+  const at::Tensor mixed = mixed_positions(2, 4096);
+  for (const at::Tensor& positions : {at::Tensor(), mixed.masked_fill(mixed.eq(0), 1)}) {
+    const Tensors in = inputs(2, 2, 4096, 2, true, 0.9985);
+    const Tensors cotangents = random_like(plain(positions)(in));
+    const Evaluation exact = evaluate(plain(positions), in, cotangents), mine = run(in, positions, cotangents);
+    expect_close(mine.outputs, exact.outputs, 1e-12, "outputs");
+    expect_close(mine.gradients, exact.gradients, 1e-11, "gradients");
+  }
 }
 
 TEST(DiagonalScanCuda, SameBitsInAnyOrderOfThreadsAndBlocks) {
