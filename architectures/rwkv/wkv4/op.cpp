@@ -13,6 +13,7 @@
 #include <optional>
 #include <tuple>
 
+#include "architectures/rwkv/wkv4/binding.h"
 #include "architectures/rwkv/wkv4/reference.h"
 #include "architectures/rwkv/wkv4/wkv4.h"
 #include "core/tensor/flop_meter.h"
@@ -22,9 +23,6 @@ namespace hippodrome {
 namespace wkv4_op {
 namespace {
 
-using Outputs = std::tuple<Tensor, Tensor>;
-using SavedOutputs = std::tuple<Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Forward = Outputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
                         const OptionalTensor&);
 using SavingForward = SavedOutputs(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
@@ -43,33 +41,6 @@ const auto& saving_forward_op() {
 const auto& backward_op() {
   static const auto op = find_op<Backward>("hippodrome::_wkv4_backward");
   return op;
-}
-
-void check_inputs(const Tensor& w, const Tensor& u, const Tensor& k, const Tensor& v, const OptionalTensor& state,
-                  const OptionalTensor& positions) {
-  TORCH_CHECK(k.dim() == 3, "wkv4: k must be [B, T, C], but it has ", k.dim(), " axes");
-  TORCH_CHECK(v.sym_sizes() == k.sym_sizes(), "wkv4: v must have the shape of k, ", k.sym_sizes(), ", but it is ",
-              v.sym_sizes());
-  TORCH_CHECK(k.is_floating_point() && v.scalar_type() == k.scalar_type(),
-              "wkv4: k and v must have one floating-point dtype, but they are ", k.scalar_type(), " and ",
-              v.scalar_type());
-  const c10::SymInt channels = k.sym_size(2);
-  TORCH_CHECK(w.dim() == 1 && w.sym_size(0) == channels, "wkv4: w must be [C] with C = ", channels, ", but it is ",
-              w.sym_sizes());
-  TORCH_CHECK(u.dim() == 1 && u.sym_size(0) == channels, "wkv4: u must be [C] with C = ", channels, ", but it is ",
-              u.sym_sizes());
-  if (given(state)) {
-    TORCH_CHECK(state->dim() == 3 && state->sym_size(0) == k.sym_size(0) && state->sym_size(1) == 3 &&
-                    state->sym_size(2) == channels,
-                "wkv4: state must be [B, 3, C] = [", k.sym_size(0), ", 3, ", channels, "], but it is ",
-                state->sym_sizes());
-  }
-  if (given(positions)) {
-    TORCH_CHECK(positions->scalar_type() == at::kLong && positions->dim() == 2 &&
-                    positions->sym_size(0) == k.sym_size(0) && positions->sym_size(1) == k.sym_size(1),
-                "wkv4: positions must be int64 [B, T] = [", k.sym_size(0), ", ", k.sym_size(1), "], but they are ",
-                positions->scalar_type(), " ", positions->sym_sizes());
-  }
 }
 
 // Arguments as the kernels take them: contiguous, in the state's dtype.
