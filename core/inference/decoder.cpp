@@ -16,8 +16,9 @@ constexpr int64_t kPiece = 2048;
 Decoder::Decoder(LanguageModel& model, int64_t rows, int64_t capacity)
     : model_(model), state_(model.initial_state(rows, capacity)) {}
 
-Tensor Decoder::read(const Tensor& tokens) {
+Tensor Decoder::read(const Tensor& tokens_in) {
   const at::NoGradGuard no_grad;
+  const Tensor tokens = tokens_in.to(model_.device());
   TORCH_CHECK(tokens.dim() == 2 && tokens.size(1) > 0, "a decoder reads tokens [B, L] with L ≥ 1, not ", tokens.sizes());
   Tensor last;
   for (int64_t done = 0; done < tokens.size(1); done += kPiece) {

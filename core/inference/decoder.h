@@ -10,8 +10,8 @@ class Decoder {
   // `rows` sequences side by side; room for `capacity` tokens is reserved and grows beyond it.
   Decoder(LanguageModel& model, int64_t rows, int64_t capacity);
 
-  // tokens [B, L], L ≥ 1 -> logits [B, V] for the token after the last. Prefill and decoding are the same call; long prompts
-  // are read in pieces, so that memory does not grow with them beyond the state.
+  // tokens [B, L], L ≥ 1, on any device -> logits [B, V] for the token after the last, on the model's. Prefill and
+  // decoding are the same call; long prompts are read in pieces, so that memory does not grow with them beyond the state.
   Tensor read(const Tensor& tokens);
 
   int64_t position() const { return position_; }  // tokens read

@@ -69,6 +69,12 @@ void Parameters::allocate(const at::TensorOptions& options) {
   }
 }
 
+void Parameters::move_to(at::Device device) {
+  for (const ParameterPtr& parameter : list_) {
+    parameter->value = parameter->value.detach().to(device).set_requires_grad(parameter->value.requires_grad());
+  }
+}
+
 void Parameters::set_requires_grad(bool requires_grad) {
   for (const ParameterPtr& parameter : list_) {
     parameter->value.requires_grad_(requires_grad);
