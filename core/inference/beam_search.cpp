@@ -20,14 +20,14 @@ using Ids = std::vector<int64_t>;
 
 constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 
-// Rows of different lengths in one tensor, padded to the right.
+// Rows of different lengths in one tensor, padded to the right, on the model's device.
 struct PaddedRows {
   Tensor tokens;     // [B, L] int64
   Context context;   // positions 0, 1, …; −1 at padding
   std::vector<int64_t> lengths;
 };
 
-PaddedRows padded(const std::vector<Ids>& rows, int64_t filler) {
+PaddedRows padded(const std::vector<Ids>& rows, int64_t filler, at::Device device) {
   size_t longest = 0;
   for (const Ids& row : rows) longest = std::max(longest, row.size());
   PaddedRows result;
@@ -43,8 +43,12 @@ PaddedRows padded(const std::vector<Ids>& rows, int64_t filler) {
     result.context.ragged = result.context.ragged || rows[row].size() < longest;
     result.lengths.push_back(static_cast<int64_t>(rows[row].size()));
   }
+  result.tokens = result.tokens.to(device);
+  result.context.positions = result.context.positions.to(device);
   return result;
 }
+
+Tensor on_device(const Ids& ids, at::Device device) { return at::tensor(ids, at::kLong).to(device); }
 
 // What the search starts from: the state behind each source, the logits of the first target token [sources, V], and the
 // position of that token.
@@ -60,20 +64,22 @@ Beginning begin(LanguageModel& model, const std::vector<Ids>& sources, const Pai
   Beginning result;
   std::vector<Ids> rows = sources;
   for (Ids& row : rows) row.push_back(model.encoder() ? marks.end : marks.begin);
-  PaddedRows read = padded(rows, marks.end);
+  const at::Device device = model.device();
+  PaddedRows read = padded(rows, marks.end, device);
   Tensor hidden;
   const auto count = static_cast<int64_t>(sources.size());
   if (model.encoder()) {
     const EncodedSource encoded = model.encode(read.tokens, read.context);
     result.state = model.initial_state(count, options.max_length + 1, &encoded);
-    Context context = Context::plain(count, 1, 0, at::kCPU);
+    Context context = Context::plain(count, 1, 0, device);
     context.observer = observer;
-    hidden = model.hidden(at::full({count, 1}, marks.begin, at::kLong), context, &result.state).select(1, 0);
+    const Tensor first = at::full({count, 1}, marks.begin, context.positions.options());
+    hidden = model.hidden(first, context, &result.state).select(1, 0);
     result.positions.assign(sources.size(), 1);
   } else {
     result.state = model.initial_state(count, read.tokens.size(1) + options.max_length);
     const Tensor all = model.hidden(read.tokens, read.context, &result.state);
-    const Tensor last = at::tensor(read.lengths, at::kLong).sub(1).view({count, 1, 1}).expand({count, 1, all.size(2)});
+    const Tensor last = on_device(read.lengths, device).sub(1).view({count, 1, 1}).expand({count, 1, all.size(2)});
     hidden = all.gather(1, last).select(1, 0);
     result.positions = read.lengths;
     result.ragged = read.context.ragged;
@@ -141,6 +147,7 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
   std::vector<std::vector<Hypothesis>> results(sources.size());
   if (sources.empty()) return results;
   const int64_t vocabulary = model.vocabulary(), beam = options.beam;
+  const at::Device device = model.device();
   const bool looks = options.attention || options.coverage_penalty > 0.0;
   SourceAttention attention;
   Beginning start = begin(model, sources, marks, options, looks && model.encoder() ? &attention : nullptr);
@@ -167,10 +174,10 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
                                                                        : kImpossible);
       }
     }
-    const Tensor totals = scores.add(at::tensor(before, at::kDouble).unsqueeze(-1))
+    const Tensor totals = scores.add(at::tensor(before, at::kDouble).to(device).unsqueeze(-1))
                               .view({static_cast<int64_t>(searches.size()), width * vocabulary});
     const auto [best, places] = at::topk(totals, candidates, -1);
-    const Tensor best_host = best.contiguous(), places_host = places.contiguous();
+    const Tensor best_host = best.to(at::kCPU).contiguous(), places_host = places.to(at::kCPU).contiguous();
     std::vector<Search> going_on;
     std::vector<int64_t> next_rows, next_tokens, next_positions;
     for (size_t s = 0; s < searches.size(); ++s) {
@@ -223,11 +230,11 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
     state = state.select(at::tensor(next_rows, at::kLong));
     const auto count = static_cast<int64_t>(next_tokens.size());
     Context context;
-    context.positions = at::tensor(next_positions, at::kLong).unsqueeze(-1);
+    context.positions = on_device(next_positions, device).unsqueeze(-1);
     context.ragged = start.ragged;
     attention.clear();
     context.observer = looks && model.encoder() ? &attention : nullptr;
-    logits = model.logits(model.hidden(at::tensor(next_tokens, at::kLong).view({count, 1}), context, &state).select(1, 0));
+    logits = model.logits(model.hidden(on_device(next_tokens, device).view({count, 1}), context, &state).select(1, 0));
     for (int64_t& position : next_positions) ++position;
     positions = std::move(next_positions);
     width = beam;
@@ -251,12 +258,12 @@ std::vector<double> forced_scores(LanguageModel& model, const std::vector<Ids>& 
     row.insert(row.end(), targets[i].begin(), targets[i].end());
     rows.push_back(std::move(row));
   }
-  PaddedRows read = padded(rows, marks.end);
+  PaddedRows read = padded(rows, marks.end, model.device());
   Tensor hidden;
   if (model.encoder()) {
     std::vector<Ids> ended = sources;
     for (Ids& source : ended) source.push_back(marks.end);
-    const PaddedRows source = padded(ended, marks.end);
+    const PaddedRows source = padded(ended, marks.end, model.device());
     const EncodedSource encoded = model.encode(source.tokens, source.context);
     ModelState state = model.initial_state(static_cast<int64_t>(sources.size()), read.tokens.size(1), &encoded);
     hidden = model.hidden(read.tokens, read.context, &state);
@@ -270,7 +277,7 @@ std::vector<double> forced_scores(LanguageModel& model, const std::vector<Ids>& 
     Ids labels = targets[i];
     labels.push_back(marks.end);
     scores.push_back(at::log_softmax(logits.to(at::kDouble), -1)
-                         .gather(1, at::tensor(labels, at::kLong).unsqueeze(-1))
+                         .gather(1, on_device(labels, model.device()).unsqueeze(-1))
                          .sum()
                          .item()
                          .toDouble());

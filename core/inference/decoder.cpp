@@ -16,11 +16,10 @@ constexpr int64_t kPiece = 2048;
 Decoder::Decoder(LanguageModel& model, int64_t rows, int64_t capacity, Accelerator& accelerator)
     : model_(model), state_(model.initial_state(rows, capacity)), accelerator_(accelerator) {}
 
-Tensor Decoder::read(const Tensor& given_tokens) {
+Tensor Decoder::read(const Tensor& given) {
   const at::NoGradGuard no_grad;
-  TORCH_CHECK(given_tokens.dim() == 2 && given_tokens.size(1) > 0, "a decoder reads tokens [B, L] with L ≥ 1, not ",
-              given_tokens.sizes());
-  const Tensor tokens = given_tokens.to(accelerator_.device());
+  TORCH_CHECK(given.dim() == 2 && given.size(1) > 0, "a decoder reads tokens [B, L] with L ≥ 1, not ", given.sizes());
+  const Tensor tokens = given.to(model_.device());
   if (tokens.size(1) == 1 && position_ > 0) {
     if (!tried_to_record_) step_ = RecordedStep::make(model_, state_, tokens.size(0), accelerator_);
     tried_to_record_ = true;

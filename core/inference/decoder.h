@@ -15,9 +15,9 @@ class Decoder {
   // accelerator's device.
   Decoder(LanguageModel& model, int64_t rows, int64_t capacity, Accelerator& accelerator = cpu_accelerator());
 
-  // tokens [B, L], L ≥ 1 -> logits [B, V] for the token after the last. Prefill and decoding are the same call; long prompts
-  // are read in pieces, so that memory does not grow with them beyond the state. Tokens may be on any device, logits are on the
-  // model's; single tokens are read by a recorded step where there is one, whose logits the next call overwrites.
+  // tokens [B, L], L ≥ 1, on any device -> logits [B, V] for the token after the last, on the model's. Prefill and
+  // decoding are the same call; long prompts are read in pieces, so that memory does not grow with them beyond the
+  // state. Single tokens are read by a recorded step where there is one, whose logits the next call overwrites.
   Tensor read(const Tensor& tokens);
 
   int64_t position() const { return position_; }  // tokens read

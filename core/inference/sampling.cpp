@@ -15,7 +15,7 @@ absl::Status check(const SamplingOptions& options) {
 }
 
 int64_t sample(const Tensor& logits, const SamplingOptions& options, RandomStream& stream) {
-  const Tensor wide = logits.to(at::kDouble).contiguous();
+  const Tensor wide = logits.to(at::kCPU, at::kDouble).contiguous();
   const double* values = wide.const_data_ptr<double>();
   const auto size = static_cast<size_t>(wide.numel());
   const double draw = stream.uniform();

@@ -16,7 +16,7 @@ struct SamplingOptions {
 // One sentence when an option is out of range.
 absl::Status check(const SamplingOptions& options);
 
-// logits [V], any floating dtype, CPU -> a token id. Ties go to the smaller id; one draw of the stream per call.
+// logits [V], any floating dtype and device -> a token id. Ties go to the smaller id; one draw of the stream per call.
 int64_t sample(const Tensor& logits, const SamplingOptions& options, RandomStream& stream);
 
 }  // namespace hippodrome

@@ -112,6 +112,7 @@ LawResult live_bytes(const LawSubject& subject) {
 // Declared FLOPs equal those counted on the reference path: products by LibTorch's record of calls, sequence operators
 // by running their loops on a counting scalar.
 LawResult cost(const LawSubject& subject) {
+  if (subject.device != at::kCPU) return not_applicable("cost", "counted on the CPU");
   const at::NoGradGuard no_grad;
   const OnRecordedLibrary recorded;
   const auto layer = make_layer(subject, at::kDouble, has_kernel_key(subject) ? "reference" : "");

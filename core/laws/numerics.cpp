@@ -68,7 +68,8 @@ KernelRun run_layer_once(const LawSubject& subject, Layer& layer, at::ScalarType
   return run;
 }
 
-KernelRun run_kernel(const LawSubject& subject, at::ScalarType dtype, const std::string& kernel, int64_t length) {
+KernelRun run_kernel(LawSubject subject, at::ScalarType dtype, const std::string& kernel, int64_t length) {
+  if (kernel == "reference") subject.device = at::kCPU;  // the only one that has plain loops
   const auto layer = make_layer(subject, dtype, kernel);
   layer->parameters().set_requires_grad(true);
   return run_layer_once(subject, *layer, dtype, length);
@@ -105,7 +106,7 @@ LawResult gradcheck(const LawSubject& subject) {
     // What a state keeps of the encoder's output is made of it anew, so that its gradient is seen.
     std::erase_if(experiment.initial, [&](const auto& entry) { return seen.kind(entry.first) == StateKind::kPerSource; });
   }
-  experiment.memory = law_memory(2, at::kDouble);
+  experiment.memory = law_memory(2, at::TensorOptions().dtype(at::kDouble).device(subject.device));
   experiment.memory.values.requires_grad_(experiment.layer->traits().needs_memory);
   for (auto& [name, tensor] : experiment.initial) tensor.requires_grad_(tensor.is_floating_point());
   experiment.weights = random_tensor(subject, {2, 5, subject.width}, at::kDouble, "weights");

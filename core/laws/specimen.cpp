@@ -23,11 +23,14 @@ std::unique_ptr<Layer> make_layer(const LawSubject& subject, at::ScalarType dtyp
   auto layer = (*entry)->make(config, subject.layer, law_site(subject));
   TORCH_CHECK(layer.ok(), std::string(layer.status().message()));
   Parameters& parameters = (*layer)->parameters();
-  parameters.materialise(/*seed=*/7, at::TensorOptions().dtype(dtype).device(subject.device));
+  parameters.materialise(/*seed=*/7, dtype);
   const at::NoGradGuard no_grad;
+  LawSubject on_host = subject;
+  on_host.device = at::kCPU;
   for (const ParameterPtr& parameter : parameters.list()) {
-    parameter->value.add_(random_tensor(subject, parameter->value.sizes().vec(), dtype, parameter->name), 0.1);
+    parameter->value.add_(random_tensor(on_host, parameter->value.sizes().vec(), dtype, parameter->name), 0.1);
   }
+  parameters.move_to(subject.device);
   return std::move(*layer);
 }
 
@@ -97,7 +100,7 @@ Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<i
 double relative_error(const Tensor& a, const Tensor& b) {
   if (a.sizes() != b.sizes()) return INFINITY;  // a − b would be broadcast
   if (a.numel() == 0) return 0.0;
-  const Tensor wide_a = a.detach().to(at::kDouble), wide_b = b.detach().to(at::kDouble);
+  const Tensor wide_a = a.detach().to(at::kCPU, at::kDouble), wide_b = b.detach().to(at::kCPU, at::kDouble);
   const double scale = std::max(1.0, wide_b.abs().max().item().toDouble());
   const double difference = wide_a.sub(wide_b).abs().max().item().toDouble();
   return std::isnan(difference) ? INFINITY : difference / scale;
@@ -105,7 +108,7 @@ double relative_error(const Tensor& a, const Tensor& b) {
 
 double rms_error(const Tensor& a, const Tensor& b) {
   if (a.sizes() != b.sizes()) return INFINITY;
-  const Tensor wide_a = a.detach().to(at::kDouble), wide_b = b.detach().to(at::kDouble);
+  const Tensor wide_a = a.detach().to(at::kCPU, at::kDouble), wide_b = b.detach().to(at::kCPU, at::kDouble);
   const double size = wide_b.norm().item().toDouble(), error = wide_a.sub(wide_b).norm().item().toDouble();
   return std::isnan(error) ? INFINITY : error / std::max(size, 1e-30);
 }

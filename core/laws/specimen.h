@@ -39,7 +39,8 @@ Tensor run_plain(Layer& layer, const Tensor& x, State* state, int64_t start = 0,
 // Runs with the given positions [B][L].
 Tensor run_ragged(Layer& layer, const Tensor& x, const std::vector<std::vector<int64_t>>& positions, State* state);
 
-// Largest |a − b| over the largest |b| (or 1 when b is smaller than that). Infinite, as below, when the shapes differ.
+// Largest |a − b| over the largest |b| (or 1 when b is smaller than that). Infinite, as below, when the shapes differ. The
+// two may be on different devices.
 double relative_error(const Tensor& a, const Tensor& b);
 double rms_error(const Tensor& a, const Tensor& b);  // ‖a − b‖ / ‖b‖
 bool same_bits(const Tensor& a, const Tensor& b);

@@ -70,9 +70,8 @@ void Parameters::allocate(const at::TensorOptions& options) {
 }
 
 void Parameters::move_to(at::Device device) {
-  const at::NoGradGuard no_grad;
   for (const ParameterPtr& parameter : list_) {
-    parameter->value = parameter->value.to(device);
+    parameter->value = parameter->value.detach().to(device).set_requires_grad(parameter->value.requires_grad());
   }
 }
 

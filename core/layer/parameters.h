@@ -54,7 +54,7 @@ class Parameters {
   void materialise(uint64_t seed, const at::TensorOptions& options);
   // Allocates every value without drawing it, for what is about to be read from a file.
   void allocate(const at::TensorOptions& options);
-  // Before anything refers to the values: an optimiser, a state.
+  // Moves every value; before an optimiser is made of them.
   void move_to(at::Device device);
   void set_requires_grad(bool requires_grad);
 

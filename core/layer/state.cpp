@@ -131,7 +131,7 @@ State State::select(const Tensor& rows) const {
     if (entry.kind == StateKind::kPerSource) {
       chosen.select_sources(rows);
     } else {
-      chosen.value = entry.value.index_select(0, rows);
+      chosen.value = entry.value.index_select(0, rows.to(entry.value.device()));
     }
     selected.entries_.emplace(name, std::move(chosen));
   }
@@ -143,9 +143,9 @@ void State::assign_rows(const Tensor& rows, const State& source) {
     TORCH_CHECK(entry.kind == StateKind::kPerRow, "rows of a per-token or per-source state cannot be assigned one by one");
     const Tensor& value = source.at(name).value;
     if (at::GradMode::is_enabled()) {
-      entry.value = entry.value.index_copy(0, rows, value);
+      entry.value = entry.value.index_copy(0, rows.to(entry.value.device()), value);
     } else {
-      entry.value.index_copy_(0, rows, value);
+      entry.value.index_copy_(0, rows.to(entry.value.device()), value);
     }
   }
 }

@@ -61,8 +61,9 @@ class State {
 
   State clone() const;
   State detach() const;
-  // The state of the given rows, in that order ([n] int64): beam reordering, or cutting a batch. A copy, but of
-  // kPerSource entries only the rows' sources change: their values are shared, less the sources that no row is left on.
+  // The state of the given rows, in that order ([n] int64, on any device): beam reordering, or cutting a batch. A copy,
+  // but of kPerSource entries only the rows' sources change: their values are shared, less the sources that no row is
+  // left on.
   State select(const Tensor& rows) const;
   // Writes the rows of `source` ([n] of them) over the given rows of this one; only for states of kPerRow
   // entries.

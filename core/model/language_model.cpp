@@ -190,7 +190,7 @@ ModelState LanguageModel::initial_state(int64_t rows, int64_t capacity, const En
   TORCH_CHECK((source != nullptr) == encoder_.has_value(),
               "a state is made of a source exactly where there is an encoder");
   const StateSpec spec{rows, capacity,
-                       at::TensorOptions().dtype(compute_dtype_).device(decoder_->embedding()->value.device()),
+                       at::TensorOptions().dtype(compute_dtype_).device(device()),
                        source ? &source->memory : nullptr};
   ModelState state;
   if (config_.handover) {

@@ -67,6 +67,9 @@ class LanguageModel {
   void set_compute_dtype(at::ScalarType dtype) { compute_dtype_ = dtype; }
   at::ScalarType compute_dtype() const { return compute_dtype_; }
 
+  // Where the parameters are, and so where tokens and positions must be.
+  at::Device device() const { return decoder_->embedding()->value.device(); }
+
   const ModelConfig& config() const { return config_; }
   Parameters& parameters() { return parameters_; }
   const Parameters& parameters() const { return parameters_; }

@@ -123,7 +123,8 @@ Tensor Stack::embed(const Tensor& tokens, const Context& context) const {
   if (config_.positions == "sinusoidal") {
     x = x.add(sinusoids(context.positions.clamp_min(0), x.size(2)).to(x.scalar_type()));
   } else if (position_embedding_) {
-    const int64_t longest = context.positions.max().item().toLong() + 1;
+    // On the meta device there are no values to look at.
+    const int64_t longest = context.positions.is_meta() ? 0 : context.positions.max().item().toLong() + 1;
     TORCH_CHECK(longest <= config_.max_positions, "a sequence of ", longest, " tokens is longer than the model's ",
                 config_.max_positions, " learned positions: raise max_positions");
     x = x.add(at::embedding(position_embedding_->value, context.positions.clamp_min(0)));

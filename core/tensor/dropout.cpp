@@ -18,7 +18,8 @@ Tensor dropout(const Tensor& x, double probability, uint64_t draw, std::string_v
       factor[i] = stream.uniform_at(static_cast<uint64_t>(i)) < probability ? 0.0F : kept;
     }
   });
-  return x.mul(factors.to(x.options()));
+  // Without waiting for the device: memory that is not pinned has been read when the call returns.
+  return x.mul(factors.to(x.options(), /*non_blocking=*/true));
 }
 
 }  // namespace hippodrome

@@ -37,7 +37,7 @@ absl::Status check_source(const LanguageModel& model, const Batch& batch) {
 }
 
 BatchLoss batch_loss(LanguageModel& model, const Batch& batch, const TrainingPass* pass, bool count_correct) {
-  const at::Device device = model.parameters().list().front()->value.device();
+  const at::Device device = model.device();
   Context context;
   AuxiliaryLosses auxiliary;
   context.training = pass != nullptr;

@@ -95,7 +95,7 @@ absl::StatusOr<int> run(const GenerateArguments& arguments, const Registry& regi
   RandomStream stream(static_cast<uint64_t>(arguments.seed), "generate");
   Tensor logits = decoder.read(at::tensor(prompt, at::kLong).unsqueeze(0));
   for (int64_t i = 0; i < arguments.new_tokens; ++i) {
-    const int64_t token = sample(logits[0].to(at::kCPU), sampling, stream);
+    const int64_t token = sample(logits[0], sampling, stream);
     if (words) {
       print(words->add(token));
     } else {

@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "architectures/recurrent/gru_scan/binding.h"
 #include "architectures/recurrent/gru_scan/gru_scan.h"
 #include "architectures/recurrent/gru_scan/reference.h"
 #include "architectures/recurrent/recurrent_product.h"
@@ -18,42 +19,6 @@
 namespace hippodrome {
 namespace gru_scan_op {
 namespace {
-
-using Outputs = std::tuple<Tensor, Tensor>;
-using Saved = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
-void check(const Tensor& gates, const Tensor& weight_hh, const Tensor& bias_hn, const OptionalTensor& h0,
-           const OptionalTensor& positions) {
-  const auto dtype = gates.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
-              "gru_scan: gates must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(gates.dim() == 3 && weight_hh.dim() == 2,
-              "gru_scan: gates must be [B, L, 3H] and weight_hh [3H, H], got ", gates.sym_sizes(), " and ",
-              weight_hh.sym_sizes());
-  const auto hidden = weight_hh.sym_size(1);
-  TORCH_CHECK(gates.sym_size(2) == 3 * hidden && weight_hh.sym_size(0) == 3 * hidden,
-              "gru_scan: gates must be [B, L, 3H] and weight_hh [3H, H], got ", gates.sym_sizes(), " and ",
-              weight_hh.sym_sizes());
-  TORCH_CHECK(bias_hn.dim() == 1 && bias_hn.sym_size(0) == hidden, "gru_scan: bias_hn must be [H] = [", hidden,
-              "], got ", bias_hn.sym_sizes());
-  TORCH_CHECK(!given(h0) || (h0->dim() == 2 && h0->sym_size(0) == gates.sym_size(0) && h0->sym_size(1) == hidden),
-              "gru_scan: h0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ", h0->sym_sizes());
-  check_positions("gru_scan", positions, gates.sym_size(0), gates.sym_size(1));
-  for (const Tensor* t : {&weight_hh, &bias_hn, given(h0) ? &*h0 : nullptr}) {
-    TORCH_CHECK(t == nullptr || (t->is_floating_point() && (t->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
-                "gru_scan: float64 gates, weight_hh, bias_hn and h0 go together; got ", dtype, " gates with ",
-                t->scalar_type());
-  }
-}
-
-Saved make_outputs(const Tensor& gates, const Tensor& weight_hh, bool save) {
-  const auto batch = gates.sym_size(0), length = gates.sym_size(1), hidden = weight_hh.sym_size(1);
-  const auto state = gates.options().dtype(compute_dtype(gates));
-  return {at::empty_symint({batch, length, hidden}, gates.options()), at::empty_symint({batch, hidden}, state),
-          save ? at::empty_symint({batch, length, 4 * hidden}, state) : at::empty({0}, state),
-          save ? at::empty_symint({batch, length, hidden}, state) : at::empty({0}, state)};
-}
 
 // Rows of the batch per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
 int64_t rows_per_thread(int64_t length, int64_t hidden) { return grain(3 * hidden * hidden * length); }

@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "architectures/recurrent/lstm_scan/binding.h"
 #include "architectures/recurrent/lstm_scan/lstm_scan.h"
 #include "architectures/recurrent/lstm_scan/reference.h"
 #include "architectures/recurrent/recurrent_product.h"
@@ -18,45 +19,6 @@
 namespace hippodrome {
 namespace lstm_scan_op {
 namespace {
-
-using Outputs = std::tuple<Tensor, Tensor, Tensor>;
-using Saved = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
-void check(const Tensor& gates, const Tensor& weight_hh, const OptionalTensor& h0, const OptionalTensor& c0,
-           const OptionalTensor& positions) {
-  const auto dtype = gates.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
-              "lstm_scan: gates must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(gates.dim() == 3 && weight_hh.dim() == 2,
-              "lstm_scan: gates must be [B, L, 4H] and weight_hh [4H, H], got ", gates.sym_sizes(), " and ",
-              weight_hh.sym_sizes());
-  const auto hidden = weight_hh.sym_size(1);
-  TORCH_CHECK(gates.sym_size(2) == 4 * hidden && weight_hh.sym_size(0) == 4 * hidden,
-              "lstm_scan: gates must be [B, L, 4H] and weight_hh [4H, H], got ", gates.sym_sizes(), " and ",
-              weight_hh.sym_sizes());
-  for (const OptionalTensor* state : {&h0, &c0}) {
-    TORCH_CHECK(
-        !given(*state) ||
-            ((*state)->dim() == 2 && (*state)->sym_size(0) == gates.sym_size(0) && (*state)->sym_size(1) == hidden),
-        "lstm_scan: h0 and c0 must be [B, H] = [", gates.sym_size(0), ", ", hidden, "], got ", (*state)->sym_sizes());
-  }
-  check_positions("lstm_scan", positions, gates.sym_size(0), gates.sym_size(1));
-  for (const Tensor* t : {&weight_hh, given(h0) ? &*h0 : nullptr, given(c0) ? &*c0 : nullptr}) {
-    TORCH_CHECK(t == nullptr || (t->is_floating_point() && (t->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
-                "lstm_scan: float64 gates, weight_hh, h0 and c0 go together; got ", dtype, " gates with ",
-                t->scalar_type());
-  }
-}
-
-Saved make_outputs(const Tensor& gates, const Tensor& weight_hh, bool save) {
-  const auto batch = gates.sym_size(0), length = gates.sym_size(1), hidden = weight_hh.sym_size(1);
-  const auto state = gates.options().dtype(compute_dtype(gates));
-  return {at::empty_symint({batch, length, hidden}, gates.options()), at::empty_symint({batch, hidden}, state),
-          at::empty_symint({batch, hidden}, state),
-          save ? at::empty_symint({batch, length, 4 * hidden}, state) : at::empty({0}, state),
-          save ? at::empty_symint({batch, length, hidden}, state) : at::empty({0}, state)};
-}
 
 // Rows of the batch per thread: below about 10^5 multiply-adds a second thread costs more than it saves.
 int64_t rows_per_thread(int64_t length, int64_t hidden) { return grain(4 * hidden * hidden * length); }

@@ -155,10 +155,10 @@ Tensor Attention::forward(const Tensor& x, const Context& context, State* state)
   }
   // All weights take L × T memory. Training always has an observer, which looks for losses.
   if (context.observer && !context.training) context.observer->report(name_, "attention_weights", weights(q, k, sight));
-  // The fused kernel is the CPU's; other devices have LibTorch's.
+  // The fused kernel and the plain loops are the CPU's; other devices have LibTorch's operators.
   const bool reference = config_.kernel == "reference";
   Tensor y;
-  if (config_.causal && (reference || (config_.kernel == "fused" && x.device().is_cpu()))) {
+  if (config_.causal && x.device().is_cpu() && config_.kernel != "library") {
     y = std::get<0>(causal_attention(q, k, v, std::nullopt, config_.window, sight.op_positions(), reference));
   } else {
     y = reference ? weighted_sum(q, k, v, sight) : attend(q, k, v, sight);

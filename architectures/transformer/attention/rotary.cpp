@@ -219,7 +219,8 @@ Tensor rotary_table(const Tensor& positions, const std::vector<double>& frequenc
                          : rotary_detail::fill_table<float>(distinct, frequencies, table);
     return table;
   }
-  const Tensor factors = at::tensor(frequencies, at::kDouble).to(positions.device());
+  // Without waiting: memory that is not pinned has been read when the call returns.
+  const Tensor factors = at::tensor(frequencies, at::kDouble).to(positions.device(), /*non_blocking=*/true);
   const Tensor angles = distinct.to(at::kDouble).unsqueeze(-1).mul(factors);
   return at::cat({angles.cos(), angles.sin()}, -1).to(dtype);
 }

@@ -213,21 +213,23 @@ TEST(LstmScan, SameBitsForAnyThreadsAndRuns) {
   }
 }
 
-TEST(LstmScan, Bfloat16KeepsItsStateInFloat32) {
-  const Tensors in = inputs(2, 40, 32, true, at::kBFloat16);
-  const Tensors cotangents = random_like(op(false)(in));
-  const Tensors out = op(false)(in);
-  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
-  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
-  EXPECT_EQ(out[2].scalar_type(), at::kFloat);
-  const Tensors exact = op(false)(cast(in, at::kFloat));
-  EXPECT_TRUE(out[0].equal(exact[0].to(at::kBFloat16)));
-  expect_same_bits({out[1], out[2]}, {exact[1], exact[2]}, "state");
-  const Evaluation rough = evaluate(op(false), in, cotangents);
-  const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
-  for (size_t i = 0; i < in.size(); ++i) {
-    EXPECT_EQ(rough.gradients[i].scalar_type(), at::kBFloat16);
-    EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
+TEST(LstmScan, TwoByteTypesKeepTheirStateInFloat32) {
+  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
+    const Tensors in = inputs(2, 40, 32, true, dtype);
+    const Tensors cotangents = random_like(op(false)(in));
+    const Tensors out = op(false)(in);
+    EXPECT_EQ(out[0].scalar_type(), dtype);
+    EXPECT_EQ(out[1].scalar_type(), at::kFloat);
+    EXPECT_EQ(out[2].scalar_type(), at::kFloat);
+    const Tensors exact = op(false)(cast(in, at::kFloat));
+    EXPECT_TRUE(out[0].equal(exact[0].to(dtype)));
+    expect_same_bits({out[1], out[2]}, {exact[1], exact[2]}, "state");
+    const Evaluation rough = evaluate(op(false), in, cotangents);
+    const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
+    for (size_t i = 0; i < in.size(); ++i) {
+      EXPECT_EQ(rough.gradients[i].scalar_type(), dtype);
+      EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
+    }
   }
 }
 

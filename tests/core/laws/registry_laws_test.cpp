@@ -1,3 +1,4 @@
+#include <ATen/core/grad_mode.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -6,7 +7,9 @@
 
 #include "architectures/registry.h"
 #include "core/laws/laws.h"
+#include "core/laws/specimen.h"
 #include "core/tensor/memory_meter.h"
+#include "tests/core/tensor/complete_meta_device.h"
 
 // Every law for every layer of the project: with its defaults, with each other option and flag that it documents, and with
 // configs that combine them.
@@ -139,6 +142,47 @@ TEST_P(RegisteredLayers, KeepEveryLaw) {
   for (const LawResult& result : *results) {
     EXPECT_TRUE(result.passed) << result.law << ": " << result.measured << " > " << result.bound << " " << result.unit << "; "
                                << result.note;
+  }
+}
+
+// Layers make what they need on the device of their input and do not read it on the host. Tensors of the meta device have
+// no values, so that every reading of one is an error, as is an operator on one of it and one of the CPU.
+TEST_P(RegisteredLayers, StayOnTheDeviceOfTheirInput) {
+  const Case& tested = GetParam();
+  meta_device::complete();
+  if (tested.layer == "moe") GTEST_SKIP() << "the host reads how many tokens go to each expert";
+  LawSubject subject{.registry = &registry(), .layer = tested.layer, .config = tested.config, .width = tested.width};
+  subject.device = at::kMeta;
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const auto layer = law_checks::make_layer(subject, dtype == at::kBFloat16 ? at::kFloat : dtype);
+    layer->parameters().set_requires_grad(true);
+    const auto input = [&](int64_t length) {
+      return law_checks::random_tensor(subject, {2, length, subject.width}, dtype, "x");
+    };
+    const std::vector<std::vector<int64_t>> ragged = {{0, 1, 2, -1, -1}, {-1, 0, 1, 0, 1}};
+    const auto check = [&](const Tensor& y, int64_t length) {
+      EXPECT_TRUE(y.is_meta());
+      EXPECT_EQ(y.sizes(), at::IntArrayRef({2, length, subject.width}));
+      EXPECT_EQ(y.scalar_type(), dtype);
+    };
+    const auto train = [&](const Tensor& x, const Tensor& y) {
+      check(y, x.size(1));
+      for (const Tensor& gradient : law_checks::gradients(*layer, x, y, input(x.size(1)))) {
+        EXPECT_TRUE(gradient.is_meta());
+      }
+    };
+    const Tensor x = input(5).requires_grad_(true);
+    train(x, law_checks::run_plain(*layer, x, nullptr));
+    const bool packs = layer->traits().packs;  // otherwise core cuts the rows up, on the host
+    if (packs) train(x, law_checks::run_ragged(*layer, x, ragged, nullptr));
+    const at::NoGradGuard no_grad;
+    State state = law_checks::fresh_state(subject, *layer, 2, dtype);
+    State* const carried = state.empty() ? nullptr : &state;
+    check(law_checks::run_plain(*layer, input(5), carried), 5);
+    check(law_checks::run_plain(*layer, input(1), carried, 5), 1);
+    check(law_checks::run_plain(*layer, input(3), carried, 6), 3);
+    if (packs) check(law_checks::run_ragged(*layer, input(5), ragged, carried), 5);
+    for (const auto& [name, tensor] : state.tensors()) EXPECT_TRUE(tensor.is_meta()) << name;
   }
 }
 

@@ -1,0 +1,16 @@
+#include "architectures/recurrent/gru_scan/cuda.h"
+
+#include "architectures/recurrent/gru_scan/cuda_kernels.h"
+#include "core/cuda/launch.cuh"
+
+namespace hippodrome {
+
+const char* gru_scan_step_cuda(const GruScanStep& p, void* stream) {
+  return gru_scan_cuda::run_step(p, cuda::GpuLauncher{stream});
+}
+
+const char* gru_scan_step_backward_cuda(const GruScanStepBackward& p, void* stream) {
+  return gru_scan_cuda::run_step_backward(p, cuda::GpuLauncher{stream});
+}
+
+}  // namespace hippodrome
