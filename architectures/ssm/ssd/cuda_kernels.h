@@ -109,8 +109,8 @@ struct UnitState {
     const int c = static_cast<int>(block.index() % across * kSide),
               n = static_cast<int>(block.index() / across % down * kSide);
     const int64_t place = block.index() / across / down;  // unit_index
-    const int64_t h = place % p.heads, unit = place / p.heads % units.count, b = place / p.heads / units.count;
-    const int64_t group = h / (p.heads / p.groups);
+    const int64_t unit = place / p.heads % units.count, b = place / p.heads / units.count;
+    const int h = static_cast<int>(place % p.heads), group = static_cast<int>(h / (p.heads / p.groups));
 
     T* const left = block.template shared<T>(Tile::kTileSize);
     T* const right = block.template shared<T>(Tile::kTileSize);
@@ -127,16 +127,19 @@ struct UnitState {
     }
 
     block.alone([&](int thread) { Tile::clear(sums[thread]); });
-    const int64_t end = units.end(unit);
-    for (int64_t begin = units.begin(unit); begin < end; begin += kSide) {
+    const int64_t begin = units.begin(unit);
+    states.skip(begin), channels.skip(begin);
+    const int length = static_cast<int>(units.end(unit) - begin);
+    for (int step = 0; step < length; step += kSide) {
       block.each([&](int thread) {
-        load_steps<S, kSide>(thread, kThreads, p, b, h, begin, end, kGradient ? kDecayIn : kDecayOut, steps);
+        load_steps<S, kSide>(thread, kThreads, p, b, h, begin + step, begin + length, kGradient ? kDecayIn : kDecayOut,
+                             steps);
         // The thread that loads a step's facts weighs them.
         for (int i = thread; i < kSide && !kGradient; i += kThreads) steps.edge[i] *= steps.size[i];
       });
       block.each([&](int thread) {
-        load_rows<T, kSide>(thread, states, begin, n, steps.sequence, nullptr, left);
-        load_rows<T, kSide>(thread, channels, begin, c, steps.sequence, steps.edge, right);
+        load_rows<T, kSide>(thread, states, step, n, steps.sequence, nullptr, left);
+        load_rows<T, kSide>(thread, channels, step, c, steps.sequence, steps.edge, right);
       });
       block.each([&](int thread) {
         Tile::template add<cuda::Stored::kByColumn, cuda::Stored::kByRow>(thread, left, right, sums[thread]);

@@ -40,6 +40,8 @@ struct Rows {
   const T* data;
   int64_t time;
   int width;
+
+  HIPPODROME_HOST_DEVICE void skip(int64_t steps) { data = data == nullptr ? nullptr : data + steps * time; }
 };
 
 template <class T>

@@ -1,6 +1,7 @@
 // The CUDA kernels of SSD, emulated on the CPU and called through their binding, against the plain loops.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
@@ -135,12 +136,16 @@ std::string describe(const Shape& s, int options) {
          std::to_string(s.chunk) + " options " + std::to_string(options);
 }
 
-void expect_close(const Results& got, const Results& want, double forward, double backward, const std::string& what) {
+// The error of a few sums, such as dA, is luck; of many, a root mean square: `few` is the bound of gradients with less
+// than nine elements, if they have one of their own.
+void expect_close(const Results& got, const Results& want, double forward, double backward, const std::string& what,
+                  double few = -1.0) {
   EXPECT_LE(relative_error(got.y, want.y), forward) << what;
   EXPECT_LE(relative_error(got.last_state, want.last_state), forward) << what;
   ASSERT_EQ(got.gradients.size(), want.gradients.size());
   for (size_t i = 0; i < got.gradients.size(); ++i) {
-    EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), backward) << what << ", gradient " << i;
+    const double bound = few >= 0.0 && want.gradients[i].numel() < 9 ? few : backward;
+    EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), bound) << what << ", gradient " << i;
   }
 }
 
@@ -199,7 +204,7 @@ TEST(SsdCuda, FloatIsAsGoodAsPlainLoops) {
 
 // Weighed scores and states are rounded to the inputs' type, sums and decays are not.
 TEST(SsdCuda, SixteenBitsRoundProductsOnly) {
-  for (const auto& [dtype, bound] : {std::pair{at::kBFloat16, 1.2e-2}, {at::kHalf, 1.5e-3}}) {
+  for (const auto& [dtype, bound] : {std::pair{at::kBFloat16, 6e-3}, {at::kHalf, 8e-4}}) {
     for (const Case& c : {Case{{2, 70, 4, 16, 2, 24, 256}, kAll}, {{1, 65, 5, 33, 1, 40, 32}, kAll & ~kPositions}}) {
       Arguments a = make_arguments(c.shape, c.options);
       for (Tensor* t : {&a.x, &a.dt, &a.B, &a.C, &*a.z}) *t = t->to(dtype);
@@ -323,10 +328,10 @@ TEST(SsdCuda, NoStepsAndNoRows) {
 TEST(GpuSsd, EqualsReference) {
   if (!load_cuda_library()) GTEST_SKIP() << "no GPU, or no library for it";
   const Case wide{{2, 600, 8, 64, 2, 128, 256}, kAll};
-  for (const auto& [dtype, forward, backward] : {std::tuple{at::kDouble, 1e-12, 1e-11},
-                                                 {at::kFloat, 3e-6, 1e-4},
-                                                 {at::kBFloat16, 2e-2, 4e-2},
-                                                 {at::kHalf, 3e-3, 1e-2}}) {
+  for (const auto& [dtype, forward, backward, few] : {std::tuple{at::kDouble, 1e-12, 1e-11, 1e-11},
+                                                      {at::kFloat, 1e-6, 3e-6, 5e-5},
+                                                      {at::kBFloat16, 6e-3, 1.2e-2, 0.2},
+                                                      {at::kHalf, 8e-4, 1.5e-3, 0.03}}) {
     std::vector<Case> cases(std::begin(kCases), std::end(kCases));
     cases.push_back(wide);
     for (const Case& c : cases) {
@@ -335,8 +340,10 @@ TEST(GpuSsd, EqualsReference) {
       for (Tensor* t : floating_inputs(a)) *t = t->to(at::kCUDA);
       if (a.positions.has_value()) a.positions = a.positions->to(at::kCUDA);
       const Results got = called(a, false);
-      expect_close(got, expected(exact), forward, backward, describe(c.shape, c.options));
+      expect_close(got, expected(exact), forward, backward, describe(c.shape, c.options), few);
       expect_close(called(a, false), got, 0.0, 0.0, "run twice");
+      const at::NoGradGuard inference;
+      EXPECT_LE(relative_error(std::get<0>(ssd(a)).cpu(), got.y), forward) << describe(c.shape, c.options);
     }
   }
 }
