@@ -123,6 +123,10 @@ TEST(SelectiveScan, InPlaceLeavesTheLastStateInTheGivenOne) {
       EXPECT_EQ(relative_error(selective_scan_in_place(a, state), want.y), 0.0) << length;
       EXPECT_EQ(relative_error(state, want.last_state), 0.0) << length;
       EXPECT_THROW(selective_scan_in_place(a, state.to(at::kDouble)), c10::Error);
+      // Any other device: through the dispatcher.
+      for (Tensor* t : floating_inputs(a)) *t = t->to(at::kMeta);
+      a.positions = a.positions->to(at::kMeta);
+      EXPECT_EQ(selective_scan_in_place(a, state.to(at::kMeta)).sizes(), want.y.sizes());
     }
   }
 }
