@@ -1,10 +1,10 @@
 #include "core/data/pairs.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <numeric>
 #include <utility>
+
+#include "core/data/padded_rows.h"
 
 namespace hippodrome {
 namespace {
@@ -12,39 +12,6 @@ namespace pairs_detail {
 
 // Batches that are sorted by length together.
 constexpr int64_t kPool = 20;
-
-// [B, L], each row `sequence(row)` and `padding` behind it.
-Tensor padded(const std::vector<std::vector<int64_t>>& rows, int64_t length, int64_t padding) {
-  Tensor tensor = at::empty({static_cast<int64_t>(rows.size()), length}, at::kLong);
-  int64_t* out = tensor.mutable_data_ptr<int64_t>();
-  for (const std::vector<int64_t>& row : rows) {
-    std::fill(std::copy(row.begin(), row.end(), out), out + length, padding);
-    out += length;
-  }
-  return tensor;
-}
-
-// Sequences and their positions, padded to the longest.
-struct Padded {
-  Tensor ids, positions;
-  bool ragged = false;
-  int64_t length = 0;
-};
-
-Padded padded_ids(const std::vector<std::vector<int64_t>>& rows) {
-  Padded result;
-  std::vector<std::vector<int64_t>> positions(rows.size());
-  for (size_t row = 0; row < rows.size(); ++row) {
-    const auto size = static_cast<int64_t>(rows[row].size());
-    result.ragged |= row > 0 && size != static_cast<int64_t>(rows[row - 1].size());
-    result.length = std::max(result.length, size);
-    positions[row].resize(rows[row].size());
-    std::iota(positions[row].begin(), positions[row].end(), 0);
-  }
-  result.ids = padded(rows, result.length, kEnd);
-  result.positions = padded(positions, result.length, -1);
-  return result;
-}
 
 void append(std::vector<int64_t>& to, const std::vector<int64_t>& ids) { to.insert(to.end(), ids.begin(), ids.end()); }
 
@@ -67,14 +34,14 @@ Batch batch_of_pairs(const std::vector<Pair>& pairs, bool apart) {
     pairs_detail::append(labels[row], target);
     labels[row].push_back(kEnd);
   }
-  pairs_detail::Padded read = pairs_detail::padded_ids(tokens);
+  PaddedRows read = padded_rows(tokens);
   Batch batch;
-  batch.labels = pairs_detail::padded(labels, read.length, kNoLabel);
+  batch.labels = padded_to(labels, read.ids.size(1), kNoLabel);
   batch.tokens = std::move(read.ids);
   batch.positions = std::move(read.positions);
   batch.ragged = read.ragged;
   if (apart) {
-    pairs_detail::Padded source = pairs_detail::padded_ids(sources);
+    PaddedRows source = padded_rows(sources);
     batch.source = std::move(source.ids);
     batch.source_positions = std::move(source.positions);
     batch.source_ragged = source.ragged;

@@ -11,6 +11,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/data/padded_rows.h"
 #include "core/inference/source_attention.h"
 
 namespace hippodrome {
@@ -19,34 +20,6 @@ namespace {
 using Ids = std::vector<int64_t>;
 
 constexpr double kImpossible = -std::numeric_limits<double>::infinity();
-
-// Rows of different lengths in one tensor, padded to the right, on the model's device.
-struct PaddedRows {
-  Tensor tokens;     // [B, L] int64
-  Context context;   // positions 0, 1, …; −1 at padding
-  std::vector<int64_t> lengths;
-};
-
-PaddedRows padded(const std::vector<Ids>& rows, int64_t filler, at::Device device) {
-  size_t longest = 0;
-  for (const Ids& row : rows) longest = std::max(longest, row.size());
-  PaddedRows result;
-  const auto count = static_cast<int64_t>(rows.size()), length = static_cast<int64_t>(longest);
-  result.tokens = at::full({count, length}, filler, at::kLong);
-  result.context = Context::plain(count, length, 0, at::kCPU);
-  result.context.positions = result.context.positions.contiguous().clone();
-  int64_t* tokens = result.tokens.mutable_data_ptr<int64_t>();
-  int64_t* positions = result.context.positions.mutable_data_ptr<int64_t>();
-  for (size_t row = 0; row < rows.size(); ++row) {
-    std::copy(rows[row].begin(), rows[row].end(), tokens + row * longest);
-    std::fill(positions + row * longest + rows[row].size(), positions + (row + 1) * longest, -1);
-    result.context.ragged = result.context.ragged || rows[row].size() < longest;
-    result.lengths.push_back(static_cast<int64_t>(rows[row].size()));
-  }
-  result.tokens = result.tokens.to(device);
-  result.context.positions = result.context.positions.to(device);
-  return result;
-}
 
 Tensor on_device(const Ids& ids, at::Device device) { return at::tensor(ids, at::kLong).to(device); }
 
@@ -59,30 +32,33 @@ struct Beginning {
   bool ragged = false;             // rows stand at different positions
 };
 
-Beginning begin(LanguageModel& model, const std::vector<Ids>& sources, const PairMarks& marks, const SearchOptions& options,
+Beginning begin(LanguageModel& model, const std::vector<Ids>& sources, const SearchOptions& options,
                 Observer* observer) {
   Beginning result;
   std::vector<Ids> rows = sources;
-  for (Ids& row : rows) row.push_back(model.encoder() ? marks.end : marks.begin);
+  for (Ids& row : rows) row.push_back(model.encoder() ? kEnd : kBegin);
   const at::Device device = model.device();
-  PaddedRows read = padded(rows, marks.end, device);
+  const PaddedRows read = padded_rows(rows);
+  Context reading;
+  reading.positions = read.positions.to(device);
+  reading.ragged = read.ragged;
   Tensor hidden;
   const auto count = static_cast<int64_t>(sources.size());
   if (model.encoder()) {
-    const EncodedSource encoded = model.encode(read.tokens, read.context);
+    const EncodedSource encoded = model.encode(read.ids.to(device), reading);
     result.state = model.initial_state(count, options.max_length + 1, &encoded);
     Context context = Context::plain(count, 1, 0, device);
     context.observer = observer;
-    const Tensor first = at::full({count, 1}, marks.begin, context.positions.options());
+    const Tensor first = at::full({count, 1}, kBegin, context.positions.options());
     hidden = model.hidden(first, context, &result.state).select(1, 0);
     result.positions.assign(sources.size(), 1);
   } else {
-    result.state = model.initial_state(count, read.tokens.size(1) + options.max_length);
-    const Tensor all = model.hidden(read.tokens, read.context, &result.state);
-    const Tensor last = on_device(read.lengths, device).sub(1).view({count, 1, 1}).expand({count, 1, all.size(2)});
+    result.state = model.initial_state(count, read.ids.size(1) + options.max_length);
+    const Tensor all = model.hidden(read.ids.to(device), reading, &result.state);
+    for (const Ids& row : rows) result.positions.push_back(static_cast<int64_t>(row.size()));
+    const Tensor last = on_device(result.positions, device).sub(1).view({count, 1, 1}).expand({count, 1, all.size(2)});
     hidden = all.gather(1, last).select(1, 0);
-    result.positions = read.lengths;
-    result.ragged = read.context.ragged;
+    result.ragged = read.ragged;
   }
   result.logits = model.logits(hidden);
   return result;
@@ -121,7 +97,8 @@ Hypothesis hypothesis_of(Beam beam, bool finished, const SearchOptions& options)
 }
 
 void keep_best(std::vector<Hypothesis>& done, int64_t count) {
-  std::stable_sort(done.begin(), done.end(), [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; });
+  std::stable_sort(done.begin(), done.end(),
+                   [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; });
   if (static_cast<int64_t>(done.size()) > count) done.resize(static_cast<size_t>(count));
 }
 
@@ -130,8 +107,8 @@ void keep_best(std::vector<Hypothesis>& done, int64_t count) {
 absl::Status check(const SearchOptions& options) {
   if (options.beam < 1) return absl::InvalidArgumentError("the beam must hold at least one hypothesis");
   if (options.n_best < 1 || options.n_best > options.beam) {
-    return absl::InvalidArgumentError("n-best is " + std::to_string(options.n_best) + ", which must be from 1 to the beam's " +
-                                      std::to_string(options.beam));
+    return absl::InvalidArgumentError("n-best is " + std::to_string(options.n_best) +
+                                      ", which must be from 1 to the beam's " + std::to_string(options.beam));
   }
   if (options.max_length < 1) return absl::InvalidArgumentError("the longest target must have at least one token");
   if (options.length_penalty < 0.0 || options.coverage_penalty < 0.0) {
@@ -141,7 +118,7 @@ absl::Status check(const SearchOptions& options) {
 }
 
 absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& model, const std::vector<Ids>& sources,
-                                                                 const PairMarks& marks, const SearchOptions& options) {
+                                                                 const SearchOptions& options) {
   const at::NoGradGuard no_grad;
   RETURN_IF_ERROR(check(options));
   std::vector<std::vector<Hypothesis>> results(sources.size());
@@ -150,7 +127,7 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
   const at::Device device = model.device();
   const bool looks = options.attention || options.coverage_penalty > 0.0;
   SourceAttention attention;
-  Beginning start = begin(model, sources, marks, options, looks && model.encoder() ? &attention : nullptr);
+  Beginning start = begin(model, sources, options, looks && model.encoder() ? &attention : nullptr);
   if (options.coverage_penalty > 0.0 && attention.empty()) {
     return absl::InvalidArgumentError("a coverage penalty needs a model that attends to the source");
   }
@@ -170,8 +147,9 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
     std::vector<double> before;
     for (const Search& search : searches) {
       for (int64_t k = 0; k < width; ++k) {
-        before.push_back(k < static_cast<int64_t>(search.beams.size()) ? search.beams[static_cast<size_t>(k)].log_probability
-                                                                       : kImpossible);
+        before.push_back(k < static_cast<int64_t>(search.beams.size())
+                             ? search.beams[static_cast<size_t>(k)].log_probability
+                             : kImpossible);
       }
     }
     const Tensor totals = scores.add(at::tensor(before, at::kDouble).to(device).unsqueeze(-1))
@@ -188,7 +166,8 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
         const auto at = static_cast<int64_t>(s) * candidates + c;
         const double total = best_host.const_data_ptr<double>()[at];
         if (total == kImpossible) break;
-        const int64_t place = places_host.const_data_ptr<int64_t>()[at], k = place / vocabulary, id = place % vocabulary;
+        const int64_t place = places_host.const_data_ptr<int64_t>()[at], k = place / vocabulary,
+                      id = place % vocabulary;
         const int64_t row = static_cast<int64_t>(s) * width + k;
         Beam grown = search.beams[static_cast<size_t>(k)];
         grown.log_probability = total;
@@ -196,7 +175,7 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
           grown.attention.push_back(attention.row(row));
           grown.attention.back().resize(sources[search.source].size() + 1);  // without the padding
         }
-        if (id == marks.end) {
+        if (id == kEnd) {
           // An end counts where it is among the `beam` best; behind them a better way on is kept.
           if (c < beam) search.done.push_back(hypothesis_of(std::move(grown), /*finished=*/true, options));
           continue;
@@ -247,40 +226,31 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
   return results;
 }
 
-std::vector<double> forced_scores(LanguageModel& model, const std::vector<Ids>& sources, const std::vector<Ids>& targets,
-                                  const PairMarks& marks) {
+std::vector<double> forced_scores(LanguageModel& model, const std::vector<Pair>& pairs) {
   const at::NoGradGuard no_grad;
-  TORCH_CHECK(sources.size() == targets.size(), sources.size(), " sources with ", targets.size(), " targets");
-  std::vector<Ids> rows;
-  for (size_t i = 0; i < targets.size(); ++i) {
-    Ids row = model.encoder() ? Ids() : sources[i];
-    row.push_back(marks.begin);
-    row.insert(row.end(), targets[i].begin(), targets[i].end());
-    rows.push_back(std::move(row));
-  }
-  PaddedRows read = padded(rows, marks.end, model.device());
-  Tensor hidden;
-  if (model.encoder()) {
-    std::vector<Ids> ended = sources;
-    for (Ids& source : ended) source.push_back(marks.end);
-    const PaddedRows source = padded(ended, marks.end, model.device());
-    const EncodedSource encoded = model.encode(source.tokens, source.context);
-    ModelState state = model.initial_state(static_cast<int64_t>(sources.size()), read.tokens.size(1), &encoded);
-    hidden = model.hidden(read.tokens, read.context, &state);
-  } else {
-    hidden = model.hidden(read.tokens, read.context, nullptr);
-  }
   std::vector<double> scores;
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const auto length = static_cast<int64_t>(targets[i].size()) + 1;
-    const Tensor logits = model.logits(hidden[static_cast<int64_t>(i)].narrow(0, read.lengths[i] - length, length));
-    Ids labels = targets[i];
-    labels.push_back(marks.end);
-    scores.push_back(at::log_softmax(logits.to(at::kDouble), -1)
-                         .gather(1, on_device(labels, model.device()).unsqueeze(-1))
-                         .sum()
-                         .item()
-                         .toDouble());
+  if (pairs.empty()) return scores;
+  const at::Device device = model.device();
+  const Batch batch = batch_of_pairs(pairs, /*apart=*/model.encoder() != nullptr);
+  Context context;
+  context.positions = batch.positions.to(device);
+  context.ragged = batch.ragged;
+  ModelState state;
+  if (model.encoder()) {
+    Context reading;
+    reading.positions = batch.source_positions.to(device);
+    reading.ragged = batch.source_ragged;
+    const EncodedSource encoded = model.encode(batch.source.to(device), reading);
+    state = model.initial_state(batch.tokens.size(0), batch.tokens.size(1), &encoded);
+  }
+  const Tensor hidden = model.hidden(batch.tokens.to(device), context, model.encoder() ? &state : nullptr);
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto& [source, target] = pairs[i];
+    const int64_t row = static_cast<int64_t>(i), first = model.encoder() ? 0 : static_cast<int64_t>(source.size()),
+                  length = static_cast<int64_t>(target.size()) + 1;
+    const Tensor logits = model.logits(hidden[row].narrow(0, first, length)).to(at::kDouble);
+    const Tensor labels = batch.labels[row].narrow(0, first, length).to(device);
+    scores.push_back(at::log_softmax(logits, -1).gather(1, labels.unsqueeze(-1)).sum().item().toDouble());
   }
   return scores;
 }

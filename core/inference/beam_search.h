@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/data/pairs.h"
 #include "core/model/language_model.h"
 
 namespace hippodrome {
@@ -26,27 +27,22 @@ struct Hypothesis {
   std::vector<int64_t> ids;      // without begin and end
   double log_probability = 0.0;  // natural, of ids and the end
   double score = 0.0;
-  bool finished = false;         // false: cut off at max_length
+  bool finished = false;  // false: cut off at max_length
   // With SearchOptions::attention: for each of ids and the end, the weight of every source token (the end of the source
   // included), mean over heads and layers. Empty where the model attends to no source.
   std::vector<std::vector<float>> attention;
 };
 
-// The ids that frame a target and part it from its source.
-struct PairMarks {
-  int64_t end = 0;
-  int64_t begin = 1;
-};
-
 // Beam search for several sources side by side, generic over the layers' states: hypotheses move by ModelState::select.
-// A model with an encoder reads the source and its end; a decoder-only one reads source and begin as its prompt. Sources may
+// A model with an encoder reads the source and its end; a decoder-only one reads source and begin as its prompt
+// (core/data/pairs.h). Sources may
 // differ in length. Per source, the n best hypotheses, best first.
 absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& model,
                                                                  const std::vector<std::vector<int64_t>>& sources,
-                                                                 const PairMarks& marks, const SearchOptions& options);
+                                                                 const SearchOptions& options);
 
-// The log-probability of each target, its end included, given its source (forced decoding): natural logarithms, [B].
-std::vector<double> forced_scores(LanguageModel& model, const std::vector<std::vector<int64_t>>& sources,
-                                  const std::vector<std::vector<int64_t>>& targets, const PairMarks& marks);
+// The log-probability of each pair's target, its end included, given its source (forced decoding): natural logarithms,
+// [B].
+std::vector<double> forced_scores(LanguageModel& model, const std::vector<Pair>& pairs);
 
 }  // namespace hippodrome

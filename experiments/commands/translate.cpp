@@ -57,7 +57,7 @@ absl::StatusOr<int> run(const TranslateArguments& arguments, const Registry& reg
   for (int64_t first = 0; first < count; first += arguments.batch) {
     const auto last = std::min(count, first + arguments.batch);
     const std::vector<std::vector<int64_t>> sources(lines.ids.begin() + first, lines.ids.begin() + last);
-    ASSIGN_OR_RETURN(const auto found, beam_search(*loaded.model, sources, {kEnd, kBegin}, search));
+    ASSIGN_OR_RETURN(const auto found, beam_search(*loaded.model, sources, search));
     for (size_t i = 0; i < found.size(); ++i) {
       for (const Hypothesis& hypothesis : found[i]) {
         if (search.n_best > 1)

@@ -36,7 +36,7 @@ absl::StatusOr<SearchEvaluation> evaluate_search(LanguageModel& model, const Pai
   for (int64_t step = 0; result.pairs < count && (available == 0 || step < available); ++step) {
     ASSIGN_OR_RETURN(std::vector<Pair> pairs, task.pairs({Split::kTest, /*seed=*/0, step, rows, length}));
     pairs.resize(std::min(pairs.size(), static_cast<size_t>(count - result.pairs)));
-    ASSIGN_OR_RETURN(const auto said, beam_search(model, sources_of(pairs), {kEnd, kBegin}, options));
+    ASSIGN_OR_RETURN(const auto said, beam_search(model, sources_of(pairs), options));
     for (size_t i = 0; i < pairs.size(); ++i) {
       const std::string hypothesis = task.target_text(said[i][0].ids), reference = task.target_text(pairs[i].target);
       bleu.add(hypothesis, reference);
@@ -74,7 +74,7 @@ absl::StatusOr<nlohmann::json> attention_samples(LanguageModel& model, const Pai
   using namespace search_evaluation_detail;
   ASSIGN_OR_RETURN(const std::vector<Pair> pairs, task.pairs({Split::kTest, /*seed=*/0, /*step=*/0, count, length}));
   const SearchOptions options{.max_length = longest_target(length), .attention = true};
-  ASSIGN_OR_RETURN(const auto said, beam_search(model, sources_of(pairs), {kEnd, kBegin}, options));
+  ASSIGN_OR_RETURN(const auto said, beam_search(model, sources_of(pairs), options));
   json samples = json::array();
   for (size_t i = 0; i < pairs.size(); ++i) {
     if (!said[i][0].attention.empty()) samples.push_back(attention_sample(task, pairs[i].source, said[i][0]));

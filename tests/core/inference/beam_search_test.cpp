@@ -19,7 +19,6 @@ using testing::HasSubstr;
 using Ids = std::vector<int64_t>;
 
 const std::vector<Ids> kSources = {{2, 3, 4}, {5}, {6, 2, 2, 5, 3}};
-constexpr PairMarks kMarks;
 
 class Searched : public testing::TestWithParam<std::pair<std::string, std::string>> {};
 
@@ -37,12 +36,13 @@ TEST_P(Searched, AWideBeamFindsTheBest) {
       }
     }
   }
-  const std::vector<double> scores =
-      forced_scores(*model, std::vector<Ids>(targets.size(), kSources[0]), targets, kMarks);
+  std::vector<Pair> pairs;
+  for (const Ids& target : targets) pairs.push_back({kSources[0], target});
+  const std::vector<double> scores = forced_scores(*model, pairs);
   const auto best = static_cast<size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
   // Cut-off ones cannot be told from longer targets, so the search is let go on and must find nothing better of up to
   // three.
-  const auto found = beam_search(*model, {kSources[0]}, kMarks, {.beam = 300, .n_best = 300, .max_length = 4});
+  const auto found = beam_search(*model, {kSources[0]}, {.beam = 300, .n_best = 300, .max_length = 4});
   ASSERT_TRUE(found.ok()) << found.status();
   std::map<Ids, double> by_ids;
   for (const Hypothesis& hypothesis : (*found)[0]) {
@@ -59,10 +59,10 @@ TEST_P(Searched, AWideBeamFindsTheBest) {
 TEST_P(Searched, SourcesSideBySideAreAsAlone) {
   const auto model = drawn(GetParam().second);
   const SearchOptions options{.beam = 3, .n_best = 3, .max_length = 7, .length_penalty = 0.6};
-  const auto together = beam_search(*model, kSources, kMarks, options);
+  const auto together = beam_search(*model, kSources, options);
   ASSERT_TRUE(together.ok());
   for (size_t i = 0; i < kSources.size(); ++i) {
-    const auto alone = beam_search(*model, {kSources[i]}, kMarks, options);
+    const auto alone = beam_search(*model, {kSources[i]}, options);
     ASSERT_EQ((*alone)[0].size(), (*together)[i].size());
     for (size_t n = 0; n < (*alone)[0].size(); ++n) {
       EXPECT_EQ((*alone)[0][n].ids, (*together)[i][n].ids) << GetParam().first << " source " << i << " best " << n;
@@ -76,11 +76,11 @@ Tensor row_of(const Ids& ids) { return at::tensor(ids, at::kLong).unsqueeze(0); 
 // The logits behind source and prefix, without any search.
 Tensor next_logits(LanguageModel& model, const Ids& source, const Ids& prefix) {
   const at::NoGradGuard no_grad;
-  Ids read = source, row = {kMarks.begin};
+  Ids read = source, row = {kBegin};
   row.insert(row.end(), prefix.begin(), prefix.end());
   ModelState state;
   if (model.encoder()) {
-    read.push_back(kMarks.end);
+    read.push_back(kEnd);
     const auto length = static_cast<int64_t>(read.size());
     const EncodedSource encoded = model.encode(row_of(read), Context::plain(1, length, 0, at::kCPU));
     state = model.initial_state(1, 0, &encoded);
@@ -95,13 +95,13 @@ Tensor next_logits(LanguageModel& model, const Ids& source, const Ids& prefix) {
 // What the search says of a hypothesis is what its symbols have one by one, and what forced decoding says where it ends.
 TEST_P(Searched, ScoresAreThoseOfItsSymbols) {
   const auto model = drawn(GetParam().second);
-  const auto found = beam_search(*model, kSources, kMarks, {.beam = 4, .n_best = 4, .max_length = 6});
+  const auto found = beam_search(*model, kSources, {.beam = 4, .n_best = 4, .max_length = 6});
   ASSERT_TRUE(found.ok()) << found.status();
   for (size_t i = 0; i < kSources.size(); ++i) {
     ASSERT_EQ((*found)[i].size(), 4U);
     for (const Hypothesis& hypothesis : (*found)[i]) {
       Ids prefix, rest = hypothesis.ids;
-      if (hypothesis.finished) rest.push_back(kMarks.end);
+      if (hypothesis.finished) rest.push_back(kEnd);
       double sum = 0.0;
       for (const int64_t id : rest) {
         sum += at::log_softmax(next_logits(*model, kSources[i], prefix), -1)[id].item().toDouble();
@@ -109,7 +109,7 @@ TEST_P(Searched, ScoresAreThoseOfItsSymbols) {
       }
       EXPECT_NEAR(hypothesis.log_probability, sum, 1e-8);
       if (!hypothesis.finished) continue;
-      EXPECT_NEAR(forced_scores(*model, {kSources[i], kSources[0]}, {hypothesis.ids, {2, 2}}, kMarks)[0], sum, 1e-8);
+      EXPECT_NEAR(forced_scores(*model, {{kSources[i], hypothesis.ids}, {kSources[0], {2, 2}}})[0], sum, 1e-8);
     }
   }
 }
@@ -121,14 +121,14 @@ TEST_P(Searched, ABeamOfOneIsGreedy) {
     int64_t next = -1;
     while (expected.size() < 5) {
       next = next_logits(*model, source, expected).argmax().item().toLong();
-      if (next == kMarks.end) break;
+      if (next == kEnd) break;
       expected.push_back(next);
     }
-    const auto found = beam_search(*model, {source}, kMarks, {.max_length = 5});
+    const auto found = beam_search(*model, {source}, {.max_length = 5});
     ASSERT_TRUE(found.ok());
     ASSERT_EQ((*found)[0].size(), 1U);
     EXPECT_EQ((*found)[0][0].ids, expected);
-    EXPECT_EQ((*found)[0][0].finished, next == kMarks.end);
+    EXPECT_EQ((*found)[0][0].finished, next == kEnd);
   }
 }
 
@@ -145,7 +145,7 @@ TEST(BeamSearch, RanksByLengthAndCoverage) {
   const auto model = drawn(attending());
   const SearchOptions options{
       .beam = 5, .n_best = 5, .max_length = 6, .length_penalty = 0.7, .coverage_penalty = 0.3, .attention = true};
-  const auto found = beam_search(*model, kSources, kMarks, options);
+  const auto found = beam_search(*model, kSources, options);
   ASSERT_TRUE(found.ok()) << found.status();
   for (size_t i = 0; i < kSources.size(); ++i) {
     double before = INFINITY;
@@ -177,14 +177,14 @@ TEST(BeamSearch, RanksByLengthAndCoverage) {
 TEST(BeamSearch, RefusesWhatItCannotDo) {
   const auto model = drawn(attending()), blind = drawn(small_translators::all()[0].second);
   const auto error = [&](LanguageModel& of, const SearchOptions& options) {
-    return std::string(beam_search(of, kSources, kMarks, options).status().message());
+    return std::string(beam_search(of, kSources, options).status().message());
   };
   EXPECT_THAT(error(*model, {.beam = 0}), HasSubstr("at least one hypothesis"));
   EXPECT_THAT(error(*model, {.beam = 2, .n_best = 3}), HasSubstr("n-best is 3, which must be from 1 to the beam's 2"));
   EXPECT_THAT(error(*model, {.max_length = 0}), HasSubstr("at least one token"));
   EXPECT_THAT(error(*model, {.length_penalty = -1.0}), HasSubstr("must not be negative"));
   EXPECT_THAT(error(*blind, {.coverage_penalty = 0.1}), HasSubstr("needs a model that attends"));
-  EXPECT_TRUE(beam_search(*model, {}, kMarks, {})->empty());
+  EXPECT_TRUE(beam_search(*model, {}, {})->empty());
 }
 
 }  // namespace
