@@ -157,6 +157,29 @@ TEST(RwkvChannelMixLayer, GradientsOfTheShiftAreThoseOfPlainOperators) {
   for (size_t i = 0; i < gradients[0].size(); ++i) EXPECT_LT(farthest(gradients[0][i], gradients[1][i]), 1e-11) << i;
 }
 
+// The layer runs where its tensors are. Tensors of the meta device stand for a GPU's: they have no memory to read, and
+// do not mix with the CPU's. The channel mix has the same shift; its ReLU has no kernel for that device.
+TEST(RwkvTimeMixLayer, RunsOnOtherDevices) {
+  Made<RwkvTimeMix> layer({}, site_of(6));
+  layer->parameters().set_requires_grad(false);
+  for (const ParameterPtr& parameter : layer->parameters().list()) parameter->value = parameter->value.to(at::kMeta);
+  layer->parameters().set_requires_grad(true);
+  for (const bool ragged : {false, true}) {
+    const Tensor x = drawn({1, 7, 6}, 1).to(at::kMeta).requires_grad_();
+    Context context = Context::plain(1, 7, 0, x.device());
+    context.ragged = ragged;
+    State state = fresh_state(*layer, x);
+    const Tensor y = layer->forward(x, context, &state);
+    EXPECT_TRUE(y.is_meta() && y.sizes() == x.sizes());
+    for (const auto& [name, value] : state.tensors()) EXPECT_TRUE(value.is_meta()) << name;
+    y.sum().backward();
+    EXPECT_EQ(x.grad().sizes(), x.sizes());
+    for (const ParameterPtr& parameter : layer->parameters().list()) {
+      EXPECT_TRUE(parameter->value.grad().is_meta()) << parameter->name;
+    }
+  }
+}
+
 TEST(RwkvTimeMixLayer, InitialValuesMatchKnownOnes) {
   Site site = site_of(4);
   site.repeat = 1;
