@@ -6,10 +6,13 @@
 #include <vector>
 
 #include "core/cuda/block.h"
+#include "core/cuda/fiber_block.h"
 
 namespace hippodrome::cuda {
 
-// In which order threads and blocks take their turns. A kernel without races gives the same bits in both.
+// In which order threads and blocks take their turns: phase by phase from the first to the last, or the other way round
+// with each thread running on until it meets a barrier (fiber_block.h). A kernel without races gives the same bits in
+// both.
 enum class Order { kForwards, kBackwards };
 
 template <int kThreads>
@@ -25,10 +28,9 @@ class EmulatedBlock {
     std::vector<R> values_;
   };
 
-  EmulatedBlock(int64_t index, int64_t shared_bytes, Order order)
+  EmulatedBlock(int64_t index, int64_t shared_bytes)
       // Not-a-number until it is written, as what a GPU's shared memory holds is anything.
       : index_(index),
-        order_(order),
         memory_(static_cast<size_t>(shared_bytes + 15) / 16,
                 Unit{{0xFFFFFFFFu, 0xFFFFFFFFu, 0xFFFFFFFFu, 0xFFFFFFFFu}}) {}
 
@@ -36,11 +38,7 @@ class EmulatedBlock {
 
   template <class F>
   void each(const F& f) {
-    if (order_ == Order::kForwards) {
-      for (int thread = 0; thread < kThreads; ++thread) f(thread);
-    } else {
-      for (int thread = kThreads - 1; thread >= 0; --thread) f(thread);
-    }
+    for (int thread = 0; thread < kThreads; ++thread) f(thread);
   }
   template <class F>
   void alone(const F& f) {
@@ -79,7 +77,6 @@ class EmulatedBlock {
   }
 
   int64_t index_;
-  Order order_;
   int64_t used_ = 0;
   std::vector<Unit> memory_;
 };
@@ -88,10 +85,14 @@ struct EmulatedLauncher {
   Order order = Order::kForwards;
   template <class Kernel, class Params>
   const char* run(const Params& p) const {
-    const int64_t blocks = Kernel::blocks(p);
-    for (int64_t i = 0; i < blocks; ++i) {
-      EmulatedBlock<Kernel::kThreads> block(order == Order::kForwards ? i : blocks - 1 - i, Kernel::shared_bytes(p),
-                                            order);
+#ifdef __SANITIZE_THREAD__
+    constexpr bool fibers = true;  // the sanitizer would see nothing in phases
+#else
+    const bool fibers = order == Order::kBackwards;
+#endif
+    if (fibers) return FiberLauncher{}.run<Kernel>(p);
+    for (int64_t index = 0; index < Kernel::blocks(p); ++index) {
+      EmulatedBlock<Kernel::kThreads> block(index, Kernel::shared_bytes(p));
       Kernel::run(block, p);
     }
     return nullptr;
