@@ -17,9 +17,16 @@ if(NOT CMAKE_CUDA_COMPILER)
   return()
 endif()
 
-# A100 (80) and H100/H200 (90) as machine code; later GPUs compile the PTX of 90 when they first load it.
+# The preset `cuda` compiles for A100 (80) and H100/H200 (90); without it, what the machine at hand has, or else 90, which halves
+# the time. GPUs newer than that compile the PTX when they first load it.
 if(NOT CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+  if(HIPPODROME_CUDA STREQUAL "ON")
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+  elseif(EXISTS /dev/nvidia0)
+    set(CMAKE_CUDA_ARCHITECTURES native)
+  else()
+    set(CMAKE_CUDA_ARCHITECTURES 90-real 90-virtual)
+  endif()
 endif()
 enable_language(CUDA)
 # The CUDA runtime is the one LibTorch brings, so that a process has one. It is linked by path below.
@@ -38,9 +45,12 @@ foreach(name torch_cuda c10_cuda)
   set_target_properties(torch::${name} PROPERTIES IMPORTED_LOCATION ${torch_folder}/lib/lib${name}.so)
 endforeach()
 
+file(GLOB_RECURSE cuda_kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu)
+set_source_files_properties(${cuda_kernel_sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu ${PROJECT_SOURCE_DIR}/architectures/cuda_op.cpp
      ${PROJECT_SOURCE_DIR}/core/cuda/cuda_accelerator.cpp)
-add_library(hippodrome_cuda SHARED ${cuda_sources})
+joined_sources(joined_cuda_sources hippodrome_cuda ${cuda_sources})
+add_library(hippodrome_cuda SHARED ${joined_cuda_sources})
 # c10's CUDA headers include cuda_runtime_api.h in the plain C++ files, too.
 target_include_directories(hippodrome_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 # C++17, or CMake would want for CUDA the C++20 of the rest: CMake 3.25 does not know that this nvcc has it.
