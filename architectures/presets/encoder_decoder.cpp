@@ -54,6 +54,11 @@ tied = false
 )" + model;
 }
 
+const std::string kUnitEmbedding = R"(
+init_deviation = 1.0
+head_init = "default"
+)";
+
 // GNMT's encoder (Wu et al. 2016, figure 1): LSTM layers of which the bottom one reads both ways and those from the
 // third on are residual. `further` is said of every layer.
 std::string gnmt_encoder(int layers, const std::string& further) {
@@ -172,8 +177,11 @@ init_range = 0.04
   registry.add(PresetEntry{"vaswani-big", "the first Transformer, encoder-decoder, big (Vaswani et al. 2017)",
                            vaswani("1024", "32.0", "4096", "16", "6", "vocabulary = 37000\ndropout = 0.3\n")});
 
-  // For races: the same models small, with initial values of their layers' own.
-  registry.add(PresetEntry{"sutskever-tiny", "LSTM encoder-decoder, states handed over, source reversed", recurrent(R"(
+  // For races: the same models small, with initial values of their layers' own. The recurrent ones have no norm behind
+  // the embedding, so it starts at unit size: from N(0, 0.02²) two LSTM layers take thousands of steps to tell symbols
+  // apart.
+  registry.add(PresetEntry{"sutskever-tiny", "LSTM encoder-decoder, states handed over, source reversed",
+                           recurrent(kUnitEmbedding + R"(
 pattern = ["lstm"]
 repeats = 2
 width = 112
@@ -185,7 +193,8 @@ repeats = 2
 reverse = true
 )")});
 
-  registry.add(PresetEntry{"rnnencdec-tiny", "GRU encoder-decoder through a vector of fixed size", recurrent(R"(
+  registry.add(
+      PresetEntry{"rnnencdec-tiny", "GRU encoder-decoder through a vector of fixed size", recurrent(kUnitEmbedding + R"(
 pattern = ["attentive_gru"]
 repeats = 1
 width = 128
@@ -202,7 +211,8 @@ repeats = 1
 reset = "before"
 )")});
 
-  registry.add(PresetEntry{"rnnsearch-tiny", "bidirectional GRU encoder, attending GRU decoder", recurrent(R"(
+  registry.add(
+      PresetEntry{"rnnsearch-tiny", "bidirectional GRU encoder, attending GRU decoder", recurrent(kUnitEmbedding + R"(
 pattern = ["attentive_gru"]
 repeats = 1
 width = 112
@@ -216,8 +226,8 @@ direction = "both"
 reset = "before"
 )")});
 
-  registry.add(
-      PresetEntry{"gnmt-tiny", "3 + 2 LSTM layers, additive attention from the bottom decoder layer", recurrent(R"(
+  registry.add(PresetEntry{"gnmt-tiny", "3 + 2 LSTM layers, additive attention from the bottom decoder layer",
+                           recurrent(kUnitEmbedding + R"(
 pattern = ["gnmt_decoder"]
 repeats = 1
 width = 80

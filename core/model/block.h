@@ -56,7 +56,7 @@ class Block {
   Layer& layer() { return *layer_; }
   const Layer& layer() const { return *layer_; }
   const std::string& layer_name() const { return config_.layer; }
-  double dropout() const { return config_.dropout; }
+  double dropout_rate() const { return config_.dropout; }
   Parameters& parameters() { return parameters_; }
 
  private:

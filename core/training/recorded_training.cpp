@@ -12,7 +12,7 @@ bool allows_recording(const LanguageModel& model) {
   const ModelConfig& config = model.config();
   if (model.encoder() || config.block.dropout > 0.0 || config.positions == "learned") return false;
   for (const auto& block : model.blocks()) {
-    if (block->dropout() > 0.0 || block->layer().traits().reads_on_host) return false;
+    if (block->dropout_rate() > 0.0 || block->layer().traits().reads_on_host) return false;
   }
   return true;
 }
