@@ -60,7 +60,7 @@ double worst_of(const Results& got, const Results& want) {
 }
 
 // The rule of the CPU kernels' test: within 2x (forward) and 3x (backward) of the error of plain float32 loops.
-void expect_float_as_good_as_plain(const Shape& s, int options, const Results& want) {
+void expect_emulated_as_good_as_plain(const Shape& s, int options, const Results& want) {
   const Arguments a = make_arguments(s, options, at::kFloat);
   const Results got = run_emulated(a), plain = run(a, true);
   const std::string what = describe(s, options) + " float";
@@ -78,7 +78,7 @@ void expect_float_as_good_as_plain(const Shape& s, int options, const Results& w
 void expect_scan(const Shape& s, int options) {
   const Results want = run(make_arguments(s, options), true);
   EXPECT_LE(worst_of(run_emulated(make_arguments(s, options)), want), 1e-11) << describe(s, options);
-  expect_float_as_good_as_plain(s, options, want);
+  expect_emulated_as_good_as_plain(s, options, want);
 }
 
 // Lengths around a tile of backward (8), of forward (32), a chunk (64) and two and more segments (256 each).
