@@ -169,7 +169,8 @@ Traits S4::traits() const {
   return {.causal = true,
           .packs = true,
           .state_growth = StateGrowth::kConstant,
-          .kernel_class = config_.kernel == "reference" ? KernelClass::kReference : KernelClass::kFused};
+          .kernel_class = config_.kernel == "reference" ? KernelClass::kReference : KernelClass::kFused,
+          .reads_on_host = config_.kernel == "diagonal"};  // the eigen-solve
 }
 
 Cost S4::cost(const Workload& workload) const {
