@@ -14,11 +14,14 @@
 #include "architectures/ssm/causal_fir/causal_fir.h"
 #include "architectures/ssm/causal_fir/cuda_kernels.h"
 #include "core/cuda/emulator.h"
+#include "tests/architectures/ssm/convolution_checks.h"
 
 namespace hippodrome {
 namespace causal_fir_cuda_test {
 namespace {
 
+using convolution_checks::random_normal;
+using convolution_checks::relative_error;
 using Tensors = std::vector<Tensor>;
 
 template <cuda::Order kOrder>
@@ -30,21 +33,6 @@ constexpr causal_fir_op::CudaKernels kEmulated = {
       return causal_fir_cuda::run_backward(p, cuda::EmulatedLauncher{kOrder});
     }};
 constexpr auto kForwards = cuda::Order::kForwards, kBackwards = cuda::Order::kBackwards;
-
-Tensor random_normal(at::IntArrayRef shape, uint64_t seed) {
-  Tensor result = at::empty(shape, at::kDouble);
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<double> normal;
-  for (int64_t i = 0; i < result.numel(); ++i)
-    result.mutable_data_ptr<double>()[i] = static_cast<float>(normal(engine));
-  return result;
-}
-
-double relative_error(const Tensor& value, const Tensor& expected) {
-  const Tensor x = value.to(at::kDouble), e = expected.to(at::kDouble);
-  if (e.numel() == 0) return x.numel() == 0 ? 0 : 1;
-  return x.sub(e).norm().item<double>() / (e.norm().item<double>() + 1e-30);
-}
 
 // Padding before, inside and behind; rows that continue and that start anywhere.
 Tensor uneven_positions(int64_t batch, int64_t length) {
