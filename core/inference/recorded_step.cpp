@@ -8,20 +8,18 @@
 #include <string>
 #include <vector>
 
+#include "core/model/recordable.h"
+
 namespace hippodrome {
 namespace {
 
-bool allows_recording(const LanguageModel& model, const ModelState& state) {
-  if (model.config().positions == "learned") return false;  // their limit is checked on the host
-  for (const auto& block : model.blocks()) {
-    if (block->layer().traits().reads_on_host) return false;
-  }
+bool grows(const ModelState& state) {
   for (const State& block : state.blocks) {
     for (const auto& [name, value] : block.tensors()) {
-      if (block.kind(name) == StateKind::kPerToken) return false;
+      if (block.kind(name) == StateKind::kPerToken) return true;
     }
   }
-  return true;
+  return false;
 }
 
 // The entries that a step writes, copied, and the way back.
@@ -60,7 +58,7 @@ class Snapshot {
 
 std::unique_ptr<RecordedStep> RecordedStep::make(LanguageModel& model, ModelState& state, int64_t rows,
                                                  Accelerator& accelerator) {
-  if (!accelerator.records() || !allows_recording(model, state)) return nullptr;
+  if (!accelerator.records() || !recordable(model) || grows(state)) return nullptr;
   const at::NoGradGuard no_grad;
   std::unique_ptr<RecordedStep> step(new RecordedStep);
   // Ones: a position of zero would start a sequence anew.

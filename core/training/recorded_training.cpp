@@ -2,26 +2,28 @@
 
 #include <ATen/ops/zeros.h>
 
+#include "core/model/recordable.h"
+
 namespace hippodrome {
 namespace {
 
 // Steps that are executed before one is recorded.
 constexpr int kWarmups = 3;
 
-bool allows_recording(const LanguageModel& model) {
-  const ModelConfig& config = model.config();
-  if (model.encoder() || config.block.dropout > 0.0 || config.positions == "learned") return false;
+bool draws(const LanguageModel& model) {
+  if (model.config().block.dropout > 0.0) return true;
   for (const auto& block : model.blocks()) {
-    if (block->dropout_rate() > 0.0 || block->layer().traits().reads_on_host) return false;
+    if (block->dropout_rate() > 0.0) return true;
   }
-  return true;
+  return false;
 }
 
 }  // namespace
 
 std::unique_ptr<RecordedTraining> RecordedTraining::make(LanguageModel& model, AdamW& optimiser, const Batch& like,
                                                          const Settings& settings, Accelerator& accelerator) {
-  if (!accelerator.records() || !allows_recording(model) || like.ragged || like.source.defined()) return nullptr;
+  if (!accelerator.records() || !recordable(model) || model.encoder() || draws(model)) return nullptr;
+  if (like.ragged || like.source.defined()) return nullptr;
   return std::unique_ptr<RecordedTraining>(new RecordedTraining(model, optimiser, like, settings, accelerator));
 }
 
