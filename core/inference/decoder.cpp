@@ -7,8 +7,8 @@
 namespace hippodrome {
 namespace {
 
-// Tokens of a prompt that are read at once: long enough that matrix products run at full rate, short enough that activations
-// stay in the tens of megabytes.
+// Tokens of a prompt that are read at once: long enough that matrix products run at full rate, short enough that
+// activations stay in the tens of megabytes.
 constexpr int64_t kPiece = 2048;
 
 }  // namespace
@@ -29,7 +29,7 @@ Tensor Decoder::read(const Tensor& given) {
   for (int64_t done = 0; done < tokens.size(1); done += kPiece) {
     const int64_t length = std::min(kPiece, tokens.size(1) - done);
     const Context context = Context::plain(tokens.size(0), length, position_, tokens.device());
-    last = model_.hidden(tokens.narrow(1, done, length), context, &state_).select(1, length - 1);
+    last = model_.last_hidden(tokens.narrow(1, done, length), context, &state_).select(1, 0);
     position_ += length;
   }
   return model_.logits(last);

@@ -122,6 +122,11 @@ Tensor Block::forward(const Tensor& x, const Context& context, State* state, at:
 
 bool Block::causal() const { return config_.direction == "forward" && layer_->traits().causal; }
 
+bool Block::mixes_tokens() const {
+  const Traits traits = layer_->traits();
+  return !causal() || traits.state_growth != StateGrowth::kNone || traits.needs_memory;
+}
+
 State Block::initial_state(const StateSpec& spec) const { return causal() ? layer_->initial_state(spec) : State(); }
 
 Cost Block::cost(const Workload& workload) const {

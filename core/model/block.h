@@ -47,7 +47,8 @@ class Block {
   Tensor forward(const Tensor& x, const Context& context, State* state, at::ScalarType compute_dtype);
 
   int64_t output_width() const { return output_width_; }
-  bool causal() const;  // whether an output depends on no later input
+  bool causal() const;        // whether an output depends on no later input
+  bool mixes_tokens() const;  // whether an output depends on other tokens than its own, or on an encoder's
   State initial_state(const StateSpec& spec) const;
   Cost cost(const Workload& workload) const;
   int64_t mixer_parameters() const;     // all but the norm's

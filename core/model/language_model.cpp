@@ -175,13 +175,21 @@ EncodedSource LanguageModel::encode(const Tensor& source, const Context& context
   return result;
 }
 
-Tensor LanguageModel::hidden(const Tensor& tokens, const Context& context, ModelState* state) {
+Tensor LanguageModel::decode(StackForward forward, const Tensor& tokens, const Context& context, ModelState* state) {
   TORCH_CHECK(!encoder_ || state || (context.memory && !config_.handover),
               "a model with an encoder needs a source: encode it, and give its memory or a state made of it");
   // Operators of a token are so small that looking for a graph to extend would be a good part of their time.
   std::optional<at::AutoDispatchBelowADInplaceOrView> no_graph;
   if (!at::GradMode::is_enabled()) no_graph.emplace();
-  return decoder_->forward(tokens, context, state ? &state->blocks : nullptr, compute_dtype_);
+  return ((*decoder_).*forward)(tokens, context, state ? &state->blocks : nullptr, compute_dtype_);
+}
+
+Tensor LanguageModel::hidden(const Tensor& tokens, const Context& context, ModelState* state) {
+  return decode(&Stack::forward, tokens, context, state);
+}
+
+Tensor LanguageModel::last_hidden(const Tensor& tokens, const Context& context, ModelState* state) {
+  return decode(&Stack::forward_to_last, tokens, context, state);
 }
 
 Tensor LanguageModel::logits(const Tensor& hidden) const { return head_->forward(hidden); }
@@ -189,8 +197,7 @@ Tensor LanguageModel::logits(const Tensor& hidden) const { return head_->forward
 ModelState LanguageModel::initial_state(int64_t rows, int64_t capacity, const EncodedSource* source) const {
   TORCH_CHECK((source != nullptr) == encoder_.has_value(),
               "a state is made of a source exactly where there is an encoder");
-  const StateSpec spec{rows, capacity,
-                       at::TensorOptions().dtype(compute_dtype_).device(device()),
+  const StateSpec spec{rows, capacity, at::TensorOptions().dtype(compute_dtype_).device(device()),
                        source ? &source->memory : nullptr};
   ModelState state;
   if (config_.handover) {
@@ -224,9 +231,7 @@ KernelClass LanguageModel::kernel_class() const {
   for (const Stack* stack : {&*decoder_, encoder()}) {
     if (!stack) continue;
     for (const auto& block : stack->blocks()) {
-      const Traits traits = block->layer().traits();
-      const bool mixes = traits.state_growth != StateGrowth::kNone || !traits.causal || traits.needs_memory;
-      if (mixes) result = std::min(result, traits.kernel_class);
+      if (block->mixes_tokens()) result = std::min(result, block->layer().traits().kernel_class);
     }
   }
   return result;

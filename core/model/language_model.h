@@ -57,6 +57,9 @@ class LanguageModel {
   // `state`, which initial_state made of the source; where nothing is handed over, `state` may be null and the context
   // holds the memory.
   Tensor hidden(const Tensor& tokens, const Context& context, ModelState* state);
+  // The same of each row's last token alone, [B, 1, E], for less: what a prompt is read for. cost() does not know of
+  // it.
+  Tensor last_hidden(const Tensor& tokens, const Context& context, ModelState* state);
   // hidden [..., E] -> logits [..., V], so that a trainer asks for them only where there are labels.
   Tensor logits(const Tensor& hidden) const;
 
@@ -88,6 +91,9 @@ class LanguageModel {
   KernelClass kernel_class() const;
 
  private:
+  using StackForward = Tensor (Stack::*)(const Tensor&, const Context&, std::vector<State>*, at::ScalarType);
+  Tensor decode(StackForward forward, const Tensor& tokens, const Context& context, ModelState* state);
+
   ModelConfig config_;
   bool reverse_source_ = false;
   int64_t vocabulary_ = 0;

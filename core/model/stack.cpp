@@ -136,16 +136,42 @@ Tensor Stack::embed(const Tensor& tokens, const Context& context) const {
 
 Tensor Stack::forward(const Tensor& tokens, const Context& context, std::vector<State>* states,
                       at::ScalarType compute_dtype) {
-  Tensor x = embed(tokens, context);
+  const Context at_blocks = context_of_blocks(context);
+  return ended(through(0, blocks_.size(), embed(tokens, context), at_blocks, states, compute_dtype), compute_dtype);
+}
+
+Tensor Stack::forward_to_last(const Tensor& tokens, const Context& context, std::vector<State>* states,
+                              at::ScalarType compute_dtype) {
+  size_t mixing = blocks_.size();
+  while (mixing > 0 && !blocks_[mixing - 1]->mixes_tokens()) --mixing;
+  Context at_blocks = context_of_blocks(context);
+  const Tensor x = through(0, mixing, embed(tokens, context), at_blocks, states, compute_dtype);
+  const int64_t last = tokens.size(1) - 1;
+  at_blocks.positions = at_blocks.positions.narrow(1, last, 1);
+  // Its own memory, so that what a long prompt took is free before the rest is computed.
+  const Tensor of_last =
+      through(mixing, blocks_.size(), x.narrow(1, last, 1).contiguous(), at_blocks, states, compute_dtype);
+  return ended(of_last, compute_dtype);
+}
+
+Context Stack::context_of_blocks(const Context& context) const {
   Context at_blocks = context;
   if (continues_states_ && context.ragged) {
     at_blocks.positions = at::where(context.positions.eq(0), context.positions.add(1), context.positions);
   }
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    x = blocks_[i]->forward(x, at_blocks, states ? &(*states)[i] : nullptr, compute_dtype);
+  return at_blocks;
+}
+
+Tensor Stack::through(size_t begin, size_t end, Tensor x, const Context& context, std::vector<State>* states,
+                      at::ScalarType compute_dtype) {
+  for (size_t i = begin; i < end; ++i) {
+    x = blocks_[i]->forward(x, context, states ? &(*states)[i] : nullptr, compute_dtype);
   }
-  if (final_norm_) x = final_norm_->forward(x);
-  return x.to(compute_dtype);
+  return x;
+}
+
+Tensor Stack::ended(const Tensor& x, at::ScalarType compute_dtype) const {
+  return (final_norm_ ? final_norm_->forward(x) : x).to(compute_dtype);
 }
 
 std::vector<State> Stack::initial_states(const StateSpec& spec) const {

@@ -46,8 +46,12 @@ class Stack {
   // null.
   Tensor forward(const Tensor& tokens, const Context& context, std::vector<State>* states,
                  at::ScalarType compute_dtype);
+  // The same for each row's last token alone, [B, 1, E]: blocks behind the last that mixes tokens compute no other.
+  Tensor forward_to_last(const Tensor& tokens, const Context& context, std::vector<State>* states,
+                         at::ScalarType compute_dtype);
 
-  // From now on a row's first token continues the states that are given, which layers would otherwise start anew at position 0.
+  // From now on a row's first token continues the states that are given, which layers would otherwise start anew at
+  // position 0.
   void continue_states() { continues_states_ = true; }
 
   int64_t output_width() const { return output_width_; }  // E
@@ -60,6 +64,12 @@ class Stack {
 
  private:
   Tensor embed(const Tensor& tokens, const Context& context) const;
+  // As blocks see it.
+  Context context_of_blocks(const Context& context) const;
+  // Blocks [begin, end) of x.
+  Tensor through(size_t begin, size_t end, Tensor x, const Context& context, std::vector<State>* states,
+                 at::ScalarType compute_dtype);
+  Tensor ended(const Tensor& x, at::ScalarType compute_dtype) const;  // the final norm, and the dtype of the head
 
   StackConfig config_;
   std::string name_;

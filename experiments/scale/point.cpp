@@ -149,7 +149,7 @@ Prompt read_prompt(LanguageModel& model, const Tensor& tokens, int64_t capacity)
   } else {
     prompt.state = model.initial_state(1, capacity);
     prompt.position = length;
-    prompt.hidden = model.hidden(tokens, context, &prompt.state).narrow(1, length - 1, 1);
+    prompt.hidden = model.last_hidden(tokens, context, &prompt.state);
   }
   return prompt;
 }

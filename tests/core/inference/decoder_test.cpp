@@ -42,6 +42,22 @@ TEST(Decoder, ReadsAPromptAndThenTokens) {
   }
 }
 
+// Of the last layers only the last token's part is computed, which must not show either.
+TEST(Decoder, ComputesPositionWiseLayersForTheLastTokenAlone) {
+  for (const char* pattern : {"[\"gated\", \"mlp\", \"mlp\"]", "[\"mlp\"]", "[\"gated\"]"}) {
+    for (const char* norm : {"pre", "post"}) {
+      auto model = toys::drawn_model(std::string("pattern = ") + pattern + "\nwidth = 8\nnorm_position = \"" + norm + "\"");
+      const Tensor tokens = tokens_for_decoding(3, 6);
+      const at::NoGradGuard no_grad;
+      const Context context = Context::plain(3, 6, 0, at::kCPU);
+      const Tensor last = model->last_hidden(tokens, context, nullptr);
+      EXPECT_EQ(last.sizes(), (std::vector<int64_t>{3, 1, 8}));
+      const Tensor all = model->hidden(tokens, context, nullptr);
+      EXPECT_LT(last.sub(all.narrow(1, 5, 1)).abs().max().item().toDouble(), 1e-6) << pattern << norm;
+    }
+  }
+}
+
 // A prompt is read in pieces of 2,048 tokens, which must not show.
 TEST(Decoder, ReadsLongPromptsInPieces) {
   auto model = toys::drawn_model("pattern = [\"gated\"]\nrepeats = 1\nwidth = 4");
