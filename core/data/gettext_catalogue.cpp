@@ -87,15 +87,6 @@ bool convertible(std::string_view set) {
   return false;
 }
 
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const Character character = first_character(text);
-    if (!character.valid) return false;
-    text.remove_prefix(character.length);
-  }
-  return true;
-}
-
 // To UTF-8 from a character set.
 class Converter {
  public:

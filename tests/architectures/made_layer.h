@@ -8,6 +8,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
@@ -73,6 +74,28 @@ inline Tensor in_pieces(Layer& layer, const Tensor& x, const std::vector<int64_t
 
 inline State fresh_state(const Layer& layer, const Tensor& x) {
   return layer.initial_state({x.size(0), 4, x.options()});
+}
+
+// In float64, of x [2, 9, width]: pieces with a carried state give the whole, and the state takes what its cost says.
+inline void expect_pieces_equal_the_whole(Layer& layer, int64_t width) {
+  const Tensor x = drawn({2, 9, width}, 1);
+  const Tensor whole = layer.forward(x, Context::plain(2, 9, 0, x.device()), nullptr);
+  State state = fresh_state(layer, x);
+  EXPECT_LT(farthest(in_pieces(layer, x, {3, 1, 4, 1}, state), whole), 1e-12);
+  EXPECT_EQ(state.bytes(), layer.cost({.rows = 2, .length = 1, .context = 8, .element_size = 8}).state_bytes);
+}
+
+// Two sequences with padding between them give in one row what they give alone; `entries` are the state's.
+inline void expect_packed_equals_separate(Layer& layer, int64_t width, const std::vector<std::string>& entries) {
+  const Tensor a = drawn({1, 3, width}, 1), b = drawn({1, 2, width}, 2);
+  const Tensor packed = at::cat({a, drawn({1, 1, width}, 3), b}, 1);
+  State state = fresh_state(layer, packed), state_b = fresh_state(layer, b);
+  const Tensor y = layer.forward(packed, ragged_context({{0, 1, 2, -1, 0, 1}}), &state);
+  const Tensor y_a = layer.forward(a, Context::plain(1, 3, 0, a.device()), nullptr);
+  const Tensor y_b = layer.forward(b, Context::plain(1, 2, 0, b.device()), &state_b);
+  EXPECT_LT(farthest(y.narrow(1, 0, 3), y_a), 1e-12);
+  EXPECT_LT(farthest(y.narrow(1, 4, 2), y_b), 1e-12);
+  for (const std::string& entry : entries) EXPECT_LT(farthest(state.get(entry), state_b.get(entry)), 1e-12) << entry;
 }
 
 }  // namespace hippodrome

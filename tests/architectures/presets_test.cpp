@@ -4,37 +4,14 @@
 #include <string>
 #include <vector>
 
-#include "architectures/registry.h"
-#include "core/io/toml.h"
-#include "core/model/language_model.h"
+#include "tests/architectures/built_preset.h"
 
 // Every preset of a published size has its source's parameter count, to the last digit.
 namespace hippodrome::published_presets_test {
 namespace {
 
-const Registry& all_presets() {
-  static const Registry registry = [] {
-    Registry filled;
-    register_all(filled);
-    return filled;
-  }();
-  return registry;
-}
-
-// On the meta device; `vocabulary` is of presets that leave theirs to the task.
-std::unique_ptr<LanguageModel> build(const std::string& preset, int64_t vocabulary = 256) {
-  const auto entry = all_presets().preset(preset);
-  if (!entry.ok()) {
-    ADD_FAILURE() << entry.status();
-    return nullptr;
-  }
-  const auto config = read_config<ModelConfig>(*parse_toml((*entry)->toml, "preset " + preset), "models");
-  EXPECT_TRUE(config.ok()) << config.status();
-  if (config->vocabulary > 0) vocabulary = config->vocabulary;
-  auto model = LanguageModel::make(*config, vocabulary, "models", all_presets());
-  EXPECT_TRUE(model.ok()) << model.status();
-  return std::move(*model);
-}
+using built_preset::build;
+using built_preset::everything;
 
 struct Published {
   std::string preset;
@@ -42,8 +19,8 @@ struct Published {
   int64_t active = 0;  // 0: the total
 };
 
-// Totals follow from the papers' and configurations' sizes; those of GPT-2 124M, Mamba 130M, RWKV-4 and Llama are also in print.
-// Jamba's active count has both embedding tables, as the "12B" in its name.
+// Totals follow from the papers' and configurations' sizes; those of GPT-2 124M, Mamba 130M, RWKV-4 and Llama are also
+// in print. Jamba's active count has both embedding tables, as the "12B" in its name.
 const std::vector<Published> kPublished = {
     {"seq2seq-sutskever", 384'000'000},
     {"rnnencdec", 68'540'000},
@@ -100,6 +77,7 @@ TEST_P(PublishedPreset, HasItsParameters) {
   ASSERT_TRUE(model);
   EXPECT_EQ(model->parameters().count(), published.total);
   EXPECT_EQ(model->active_parameters(), published.active > 0 ? published.active : published.total);
+  for (const ParameterPtr& parameter : model->parameters().list()) EXPECT_TRUE(parameter->value.is_meta());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PublishedPreset, testing::ValuesIn(kPublished), [](const auto& info) {
@@ -112,7 +90,7 @@ INSTANTIATE_TEST_SUITE_P(All, PublishedPreset, testing::ValuesIn(kPublished), []
 TEST(Presets, EveryPublishedOneIsInTheTable) {
   std::map<std::string, int> rows;
   for (const Published& published : kPublished) ++rows[published.preset];
-  for (const PresetEntry& preset : all_presets().presets()) {
+  for (const PresetEntry& preset : everything().presets()) {
     const auto model = build(preset.name);
     ASSERT_TRUE(model);
     EXPECT_EQ(rows[preset.name], model->config().vocabulary > 0 ? 1 : 0) << preset.name;
@@ -121,8 +99,8 @@ TEST(Presets, EveryPublishedOneIsInTheTable) {
 
 // Wide enough to learn, small enough for a minute on two cores.
 TEST(Presets, TheOthersAreOfRacingSize) {
-  for (const PresetEntry& preset : all_presets().presets()) {
-    const auto model = build(preset.name, 50);
+  for (const PresetEntry& preset : everything().presets()) {
+    const auto model = build(preset.name, "", 50);
     ASSERT_TRUE(model);
     if (model->config().vocabulary > 0) continue;
     EXPECT_GT(model->active_parameters(), 100'000) << preset.name;

@@ -18,15 +18,8 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-class RunProcess : public testing::Test {
+class RunProcess : public testing_folder::FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = testing_folder::own_folder();
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   ProcessEnd shell(const std::string& script, double seconds = 0.0) {
     lines_.clear();
     const auto start = std::chrono::steady_clock::now();
@@ -41,7 +34,6 @@ class RunProcess : public testing::Test {
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   }
 
-  fs::path folder_;
   std::vector<std::string> lines_;
   double took_ = 0.0;
 };

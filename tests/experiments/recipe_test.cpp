@@ -23,15 +23,8 @@ Registry registry_with_preset() {
   return registry;
 }
 
-class RecipeTest : public testing::Test {
+class RecipeTest : public testing_folder::FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = testing_folder::own_folder();
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   absl::StatusOr<Recipe> read(const std::string& toml, const std::vector<std::string>& overrides = {}) {
     std::ofstream(folder_ / "race.toml") << toml;
     return read_recipe(folder_ / "race.toml", overrides, registry_);
@@ -45,7 +38,6 @@ class RecipeTest : public testing::Test {
   }
 
   const Registry registry_ = registry_with_preset();
-  fs::path folder_;
 };
 
 const char kGood[] = R"(

@@ -40,15 +40,8 @@ inline std::vector<nlohmann::json> rows_of(const fs::path& file, const std::stri
 }
 
 // A folder of its own for each test, and the program run there.
-class ProgramTest : public testing::Test {
+class ProgramTest : public testing_folder::FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = testing_folder::own_folder();
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   // Starts the program as the leader of a process group; it reads in.txt where there is one, and its outputs go to
   // out.txt and err.txt.
   pid_t start(const std::vector<std::string>& arguments) {
@@ -98,8 +91,6 @@ class ProgramTest : public testing::Test {
     std::ofstream(folder_ / name) << text;
     return folder_ / name;
   }
-
-  fs::path folder_;
 };
 
 }  // namespace hippodrome::testing_program

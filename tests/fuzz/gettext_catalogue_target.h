@@ -10,15 +10,6 @@
 
 namespace hippodrome {
 
-inline bool fuzz_is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const Character character = first_character(text);
-    if (!character.valid) return false;
-    text.remove_prefix(character.length);
-  }
-  return true;
-}
-
 // `bytes`: a .mo file. What is read of it is cleaned, too.
 inline void fuzz_gettext_catalogue(std::string_view bytes) {
   const absl::StatusOr<GettextCatalogue> catalogue = parse_gettext_catalogue(bytes, "de.mo");
@@ -30,7 +21,7 @@ inline void fuzz_gettext_catalogue(std::string_view bytes) {
   for (const Message& message : catalogue->messages) {
     total += message.original.size() + message.translation.size();
     for (const std::string& text : {message.original, message.translation}) {
-      fuzz_check(fuzz_is_utf8(text), "messages are UTF-8");
+      fuzz_check(is_utf8(text), "messages are UTF-8");
       fuzz_check(text.find('\0') == std::string::npos, "messages end at their plural forms");
     }
     const std::optional<Sentences> pair = cleaned(message.original, message.translation);
@@ -38,7 +29,7 @@ inline void fuzz_gettext_catalogue(std::string_view bytes) {
     fuzz_check(!pair->source.empty() && !pair->target.empty() && pair->source != pair->target,
                "pairs have two sides that differ");
     for (const std::string& text : {pair->source, pair->target}) {
-      fuzz_check(fuzz_is_utf8(text), "sentences are UTF-8");
+      fuzz_check(is_utf8(text), "sentences are UTF-8");
       fuzz_check(text.find_first_of("\t\n\r") == std::string::npos, "sentences are one line without tabs");
       fuzz_check(squeezed(text) == text, "sentences are squeezed");
     }

@@ -14,15 +14,6 @@ namespace {
 
 using Model = SentencePieceModel;
 
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const Character character = first_character(text);
-    if (!character.valid) return false;
-    text.remove_prefix(character.length);
-  }
-  return true;
-}
-
 class Reader {
  public:
   explicit Reader(const std::string& name) : name_(name) {}

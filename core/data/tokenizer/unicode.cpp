@@ -53,6 +53,15 @@ Character first_character(std::string_view text) {
   return {code, length, true};
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const Character character = first_character(text);
+    if (!character.valid) return false;
+    text.remove_prefix(character.length);
+  }
+  return true;
+}
+
 void append_utf8(char32_t code, std::string& text) {
   const auto add = [&text](char32_t byte) { text += static_cast<char>(byte); };
   if (code < 0x80) {

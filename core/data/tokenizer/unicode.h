@@ -19,6 +19,8 @@ struct Character {
 // The first character of `text`, which is not empty.
 Character first_character(std::string_view text);
 
+bool is_utf8(std::string_view text);
+
 void append_utf8(char32_t code, std::string& text);
 
 // How many bytes of `text` come before a character that is begun and not ended. Text that arrives in pieces is shown up

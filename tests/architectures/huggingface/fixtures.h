@@ -191,23 +191,14 @@ inline std::map<std::string, Tensor> drawn(const Shapes& shapes, at::ScalarType 
 }
 
 // A folder of the running test's own.
-class FolderTest : public testing::Test {
+class FolderTest : public testing_folder::FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = testing_folder::own_folder();
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   fs::path write(const std::string& name, const Json& config, const std::map<std::string, Tensor>& tensors) const {
     fs::create_directories(folder_ / name);
     EXPECT_TRUE(write_file(folder_ / name / "config.json", config.dump()).ok());
     EXPECT_TRUE(write_safetensors(folder_ / name / "model.safetensors", tensors).ok());
     return folder_ / name;
   }
-
-  fs::path folder_;
 };
 
 }  // namespace hippodrome::huggingface_fixtures

@@ -5,41 +5,28 @@
 
 #include <string>
 
-#include "architectures/registry.h"
-#include "core/io/toml.h"
 #include "core/training/trainer.h"
+#include "tests/architectures/built_preset.h"
 
 // Jamba is a pattern of registered layers; what is left to test is the whole.
 namespace hippodrome::jamba_test {
 namespace {
 
-std::unique_ptr<LanguageModel> preset(const std::string& name, int64_t vocabulary, const std::string& more = "") {
-  static const Registry registry = [] {
-    Registry all;
-    register_all(all);
-    return all;
-  }();
-  auto table = *parse_toml((*registry.preset(name))->toml, "preset " + name);
-  if (!more.empty()) table.merge(*parse_toml(more, "test"));
-  const auto config = read_config<ModelConfig>(table, "models");
-  EXPECT_TRUE(config.ok()) << config.status();
-  auto model = LanguageModel::make(*config, vocabulary, "models", registry);
-  EXPECT_TRUE(model.ok()) << model.status();
-  return std::move(*model);
-}
+using built_preset::build;
 
 TEST(Jamba, HasThePublishedTotalsAndActives) {
-  const auto jamba = preset("jamba", 65536);
+  const auto jamba = build("jamba");
   EXPECT_EQ(jamba->parameters().count(), 51'570'323'328);
   EXPECT_EQ(jamba->active_parameters(), 12'110'311'296);
-  const auto large = preset("jamba-1.5-large", 65536);
+  const auto large = build("jamba-1.5-large");
   EXPECT_EQ(large->parameters().count(), 398'555'145'696);
   EXPECT_EQ(large->active_parameters(), 94'149'338'592);
 }
 
-// ai21labs/Jamba-tiny-random: eight layers in two periods of four with attention at i mod 4 = 2, width 128, four experts.
+// ai21labs/Jamba-tiny-random: eight layers in two periods of four with attention at i mod 4 = 2, width 128, four
+// experts.
 TEST(Jamba, CountsAnotherPublishedConfig) {
-  const auto tiny = preset("jamba", 65536, R"(
+  const auto tiny = build("jamba", R"(
 pattern = ["mamba", "mlp", "mamba", "moe", "attention", "mlp", "mamba", "moe"]
 repeats = 2
 width = 128
@@ -48,9 +35,10 @@ blocks = { mamba = { dt_rank = 8 }, attention = { heads = 4, kv_heads = 2 }, moe
   EXPECT_EQ(tiny->parameters().count(), 127'679'344);
 }
 
-// One layer in eight has a cache that grows, at 8 key-value heads of 128; the others hold a convolution's tail and a state.
+// One layer in eight has a cache that grows, at 8 key-value heads of 128; the others hold a convolution's tail and a
+// state.
 TEST(Jamba, OneLayerInEightGrowsWithTheSequence) {
-  const auto jamba = preset("jamba", 65536);
+  const auto jamba = build("jamba");
   int64_t growing = 0, constant = 0;
   for (const auto& block : jamba->blocks()) {
     const StateGrowth growth = block->layer().traits().state_growth;
@@ -63,7 +51,7 @@ TEST(Jamba, OneLayerInEightGrowsWithTheSequence) {
 
 TEST(Jamba, DecodesTokenByTokenWhatItReadsWhole) {
   const at::NoGradGuard inference;
-  const auto model = preset("jamba-tiny", 50);
+  const auto model = build("jamba-tiny", "", 50);
   model->parameters().materialise(1, at::TensorOptions().dtype(at::kDouble));
   model->set_compute_dtype(at::kDouble);
   const Tensor tokens = at::randint(50, {2, 21}, at::kLong);
@@ -79,7 +67,7 @@ TEST(Jamba, DecodesTokenByTokenWhatItReadsWhole) {
 }
 
 TEST(Jamba, Learns) {
-  const auto model = preset("jamba-tiny", 16, "width = 32");
+  const auto model = build("jamba-tiny", "width = 32", 16);
   model->parameters().materialise(1, at::TensorOptions().dtype(at::kFloat));
   ConfigValue keys;
   keys.set("vocabulary", ConfigValue(int64_t{8}));

@@ -9,7 +9,7 @@
 
 #include "core/tensor/flop_meter.h"
 #include "core/tensor/memory_meter.h"
-#include "tests/architectures/recurrent/scan_checks.h"
+#include "tests/architectures/recurrent/sequence_checks.h"
 
 namespace hippodrome {
 namespace additive_attention_test {
@@ -49,22 +49,6 @@ Tensors materialised(const Tensors& in, const at::Tensor& positions) {
   return {scores.softmax(-1).bmm(in[3]), scores.logsumexp({-1})};
 }
 
-void expect_fused_matches(const Tensors& in, const at::Tensor& positions, const std::string& label) {
-  const Tensors cotangents = random_like(op(false, positions)(in));
-  const Evaluation exact = evaluate(op(true, positions), in, cotangents);
-  const Evaluation fused = evaluate(op(false, positions), in, cotangents);
-  expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-  expect_close(op(false, positions)(in), exact.outputs, 1e-13, "without autograd " + label);
-  expect_close(fused.gradients, exact.gradients, 1e-11, "double gradients " + label);
-  const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-  const Evaluation rounded =
-      evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-  const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
-  const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
-  expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-  expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
-}
-
 TEST(AdditiveAttention, ReferenceEqualsTheMaterialisedForm) {
   for (const bool ragged : {false, true}) {
     const at::Tensor positions = ragged ? mixed_positions(3, 7) : at::Tensor();
@@ -84,8 +68,9 @@ TEST(AdditiveAttention, FusedMatchesReference) {
     for (const auto& [size, width] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 3}, {16, 40}, {37, 17}}) {
       for (const bool ragged : {false, true}) {
         const at::Tensor positions = ragged ? padded(3, keys) : at::Tensor();
-        expect_fused_matches(inputs(3, queries, keys, size, width), positions,
-                             ::testing::PrintToString(std::make_tuple(queries, keys, size, width, ragged)));
+        expect_fused_matches(op(false, positions), op(true, positions), inputs(3, queries, keys, size, width),
+                             ::testing::PrintToString(std::make_tuple(queries, keys, size, width, ragged)),
+                             {.gradients = 1e-11});
       }
     }
   }
@@ -166,22 +151,8 @@ TEST(AdditiveAttention, WeightsAreThoseOfTheContext) {
 
 TEST(AdditiveAttention, SameBitsForAnyThreadsRunsAndNeighbours) {
   const Tensors in = inputs(3, 70, 300, 33, 20, at::kFloat);
-  const auto run = op(false, padded(3, 300));
-  const Tensors cotangents = random_like(run(in));
-  Evaluation one, two, again;
-  with_threads(1, [&] { one = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { two = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { again = evaluate(run, in, cotangents); });
-  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-  expect_same_bits(two.outputs, again.outputs, "outputs, runs");
-  expect_same_bits(two.gradients, again.gradients, "gradients, runs");
-  const Tensors all = op(false)(in);
-  for (int64_t b = 0; b < 3; ++b) {
-    const auto row = [&](const at::Tensor& t) { return t.slice(0, b, b + 1); };
-    expect_same_bits(op(false)({row(in[0]), row(in[1]), in[2], row(in[3])}), {row(all[0]), row(all[1])},
-                     "row " + std::to_string(b));
-  }
+  expect_same_bits_for_any_threads(op(false, padded(3, 300)), in);
+  expect_rows_as_alone(op(false), in, {0, 1, 3});
 }
 
 TEST(AdditiveAttention, MemoryIsLinearInBothLengths) {
@@ -200,19 +171,7 @@ TEST(AdditiveAttention, MemoryIsLinearInBothLengths) {
 
 TEST(AdditiveAttention, TakesBfloat16AndAnyStrides) {
   const Tensors in = inputs(2, 20, 30, 8, 12);
-  const Tensors narrow = cast(in, at::kBFloat16);
-  const Tensors out = op(false)(narrow);
-  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
-  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
-  const Tensors wide = op(false)(cast(narrow, at::kFloat));
-  expect_same_bits(out, {wide[0].to(at::kBFloat16), wide[1]}, "bfloat16");
-  const Tensors cotangents = random_like(out);
-  const Evaluation rough = evaluate(op(false), narrow, cotangents);
-  const Evaluation fine = evaluate(op(false), cast(narrow, at::kFloat), cast(cotangents, at::kFloat));
-  for (size_t i = 0; i < narrow.size(); ++i) {
-    EXPECT_EQ(rough.gradients[i].scalar_type(), at::kBFloat16);
-    EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 1e-2) << "gradient " << i;
-  }
+  expect_float_states(op(false), cast(in, at::kBFloat16), 1e-2);
   Tensors strided;
   for (const at::Tensor& t : in) strided.push_back(t.dim() == 3 ? t.transpose(1, 2).contiguous().transpose(1, 2) : t);
   expect_same_bits(op(false)(strided), op(false)(in), "strided");

@@ -124,21 +124,10 @@ TEST(AttentiveScan, FusedMatchesReference) {
         if (variant == 2) c.source_positions = padded_sources(a.sources, a.keys);
         if (variant == 2) c.positions = mixed_positions(a.batch, a.length);
         const Tensors in = inputs(c, a);
-        const Tensors cotangents = random_like(op(c, false)(in));
         const auto label =
             cell + ::testing::PrintToString(std::make_tuple(a.batch, a.length, a.hidden, a.keys, variant));
-        const Evaluation exact = evaluate(op(c, true), in, cotangents);
-        const Evaluation fused = evaluate(op(c, false), in, cotangents);
-        expect_close(fused.outputs, exact.outputs, 1e-12, "double outputs " + label);
-        expect_close(op(c, false)(in), exact.outputs, 1e-12, "without autograd " + label);
-        expect_close(fused.gradients, exact.gradients, 1e-11, "double gradients " + label);
-        const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-        const Evaluation rounded =
-            evaluate(op(c, true), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-        const Evaluation plain = evaluate(op(c, true), in_float, cotangents_float);
-        const Evaluation fast = evaluate(op(c, false), in_float, cotangents_float);
-        expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 3, "float outputs " + label);
-        expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 4, "float gradients " + label);
+        expect_fused_matches(op(c, false), op(c, true), in, label,
+                             {.outputs = 1e-12, .gradients = 1e-11, .output_factor = 3, .gradient_factor = 4});
       }
     }
   }
@@ -264,15 +253,7 @@ TEST(AttentiveScan, SameBitsForAnyThreadsRunsAndNeighbours) {
   for (const std::string cell : {"gru", "lstm"}) {
     const Case c{cell, padded_sources(13, 20), mixed_positions(13, 15)};
     const Tensors in = inputs(c, {13, 15, 33, 40, 24, 13, 20}, at::kFloat);
-    const auto run = op(c, false);
-    const Tensors cotangents = random_like(run(in));
-    Evaluation one, two, again;
-    with_threads(1, [&] { one = evaluate(run, in, cotangents); });
-    with_threads(2, [&] { two = evaluate(run, in, cotangents); });
-    with_threads(2, [&] { again = evaluate(run, in, cotangents); });
-    expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-    expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-    expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+    expect_same_bits_for_any_threads(op(c, false), in);
     const Case plain{cell, {}, {}};
     const Tensors all = op(plain, false)(in);
     for (int64_t b = 0; b < 13; b += 4) {

@@ -2,18 +2,17 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/lstm.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <limits>
 #include <tuple>
+#include <utility>
 
 #include "architectures/recurrent/lstm_scan/op.h"
 #include "architectures/recurrent/lstm_scan/reference.h"
-#include "tests/architectures/recurrent/scan_checks.h"
+#include "tests/architectures/recurrent/sequence_checks.h"
 
 namespace hippodrome {
 namespace lstm_scan_test {
@@ -41,6 +40,8 @@ Tensors inputs(int64_t batch, int64_t length, int64_t hidden, bool state = true,
   }
   return cast(in, dtype);
 }
+
+const PositionedOp kFused = [](at::Tensor positions) { return op(false, std::move(positions)); };
 
 TEST(LstmScan, ActivationsAreAccurate) {
   const auto check = [](auto zero, double tolerance, double range) {
@@ -88,19 +89,8 @@ TEST(LstmScan, FusedMatchesReference) {
           if (hidden == 128 && length > 65 && variant == 1) continue;
           const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
           const Tensors in = inputs(batch, length, hidden, variant > 0);
-          const Tensors cotangents = random_like(op(false, positions)(in));
           const auto label = ::testing::PrintToString(std::make_tuple(batch, length, hidden, variant));
-          const Evaluation exact = evaluate(op(true, positions), in, cotangents);
-          const Evaluation fused = evaluate(op(false, positions), in, cotangents);
-          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-          expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
-          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded =
-              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-          const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
-          const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
-          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+          expect_fused_matches(op(false, positions), op(true, positions), in, label);
         }
       }
     }
@@ -141,96 +131,23 @@ TEST(LstmScan, GradientsMatchFiniteDifferences) {
 }
 
 TEST(LstmScan, AnyCutWithCarriedStateEqualsTheWhole) {
-  const int64_t length = 21;
-  const at::Tensor positions = mixed_positions(3, length);
-  for (const bool with_positions : {false, true}) {
-    const auto part = [&](int64_t from, int64_t to) {
-      return with_positions ? positions.slice(1, from, to) : at::Tensor();
-    };
-    const Tensors in = inputs(3, length, 20);
-    const Tensors cotangents = random_like(op(false)(in));
-    const Evaluation whole = evaluate(op(false, part(0, length)), in, cotangents);
-    for (int64_t cut = 0; cut <= length; ++cut) {
-      const Op halves = [&](const Tensors& t) -> Tensors {
-        const Tensors first = op(false, part(0, cut))({t[0].slice(1, 0, cut), t[1], t[2], t[3]});
-        const Tensors second = op(false, part(cut, length))({t[0].slice(1, cut, length), t[1], first[1], first[2]});
-        return {at::cat({first[0], second[0]}, 1), second[1], second[2]};
-      };
-      const Evaluation split = evaluate(halves, in, cotangents);
-      expect_close(split.outputs, whole.outputs, 1e-13, "outputs cut at " + std::to_string(cut));
-      expect_close(split.gradients, whole.gradients, 1e-12, "gradients cut at " + std::to_string(cut));
-    }
-  }
+  expect_any_cut_equals_the_whole(kFused, inputs(3, 21, 20), 1, 2);
 }
 
 TEST(LstmScan, PaddingAndPackingChangeNothing) {
-  const Tensors in = inputs(1, 12, 20, false);
-  const at::Tensor padding = at::full({1, 4, 80}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
-  // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
-  const at::Tensor packed = at::cat({padding, in[0].slice(1, 0, 2), padding, in[0].slice(1, 2, 12), padding}, 1);
-  const at::Tensor positions =
-      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong)
-          .unsqueeze(0);
-  const Op separate = [&](const Tensors& t) -> Tensors {
-    const Tensors first = op(false)({t[0].slice(1, 0, 5), t[1]}), second = op(false)({t[0].slice(1, 5, 12), t[1]});
-    return {at::cat({first[0], second[0]}, 1), second[1], second[2]};
-  };
-  const Op together = [&](const Tensors& t) -> Tensors {
-    const Tensors out = op(
-        false, positions)({at::cat({padding, t[0].slice(1, 0, 2), padding, t[0].slice(1, 2, 12), padding}, 1), t[1]});
-    EXPECT_EQ(rms(out[0].slice(1, 0, 4)), 0.0);
-    EXPECT_EQ(rms(out[0].slice(1, 6, 10)), 0.0);
-    EXPECT_EQ(rms(out[0].slice(1, 20, 24)), 0.0);
-    return {at::cat({out[0].slice(1, 4, 6), out[0].slice(1, 10, 20)}, 1), out[1], out[2]};
-  };
-  const Tensors cotangents = random_like(separate(in));
-  const Evaluation a = evaluate(together, in, cotangents), b = evaluate(separate, in, cotangents);
-  expect_close(a.outputs, b.outputs, 1e-13, "outputs");
-  expect_close(a.gradients, b.gradients, 1e-12, "gradients");
-  // A row's bits do not depend on the rows beside it.
-  const Tensors many = inputs(7, 30, 40);
-  const Tensors all = op(false)(many);
-  for (int64_t b = 0; b < 7; ++b) {
-    const auto row = [&](const at::Tensor& t) { return t.slice(0, b, b + 1); };
-    const Tensors alone = op(false)({row(many[0]), many[1], row(many[2]), row(many[3])});
-    expect_same_bits(alone, {row(all[0]), row(all[1]), row(all[2])}, "row " + std::to_string(b));
-  }
+  expect_padding_and_packing_change_nothing(kFused, inputs(1, 12, 20, false), 1);
+  expect_rows_as_alone(op(false), inputs(7, 30, 40), {0, 2, 3});
 }
 
 TEST(LstmScan, SameBitsForAnyThreadsAndRuns) {
   for (const int64_t hidden : {33, 128}) {
-    const Tensors in = inputs(13, 70, hidden, true, at::kFloat);
-    const auto run = op(false, mixed_positions(13, 70));
-    const Tensors cotangents = random_like(run(in));
-    Evaluation one, two, again;
-    with_threads(1, [&] { one = evaluate(run, in, cotangents); });
-    with_threads(2, [&] { two = evaluate(run, in, cotangents); });
-    with_threads(2, [&] { again = evaluate(run, in, cotangents); });
-    expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-    expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-    expect_same_bits(two.outputs, again.outputs, "outputs, runs");
-    expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+    expect_same_bits_for_any_threads(op(false, mixed_positions(13, 70)), inputs(13, 70, hidden, true, at::kFloat));
   }
 }
 
 TEST(LstmScan, TwoByteTypesKeepTheirStateInFloat32) {
-  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
-    const Tensors in = inputs(2, 40, 32, true, dtype);
-    const Tensors cotangents = random_like(op(false)(in));
-    const Tensors out = op(false)(in);
-    EXPECT_EQ(out[0].scalar_type(), dtype);
-    EXPECT_EQ(out[1].scalar_type(), at::kFloat);
-    EXPECT_EQ(out[2].scalar_type(), at::kFloat);
-    const Tensors exact = op(false)(cast(in, at::kFloat));
-    EXPECT_TRUE(out[0].equal(exact[0].to(dtype)));
-    expect_same_bits({out[1], out[2]}, {exact[1], exact[2]}, "state");
-    const Evaluation rough = evaluate(op(false), in, cotangents);
-    const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
-    for (size_t i = 0; i < in.size(); ++i) {
-      EXPECT_EQ(rough.gradients[i].scalar_type(), dtype);
-      EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
-    }
-  }
+  for (const auto dtype : {at::kBFloat16, at::kHalf})
+    expect_float_states(op(false), inputs(2, 40, 32, true, dtype), 4e-3);
 }
 
 TEST(LstmScan, StridedInputsAndUnneededGradients) {

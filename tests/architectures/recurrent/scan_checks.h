@@ -6,8 +6,10 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/randn_like.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -15,6 +17,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -99,6 +102,31 @@ inline void expect_lawful(const Tensors& fused, const Tensors& plain, const Tens
   }
 }
 
+// How near a fused op is to the plain loops: in float64 by itself, in float32 by factors on their error
+// (expect_lawful).
+struct Nearness {
+  double outputs = 1e-13, gradients = 1e-12;
+  double output_factor = 2, gradient_factor = 3;
+};
+
+// The fused op against the plain loops in float64, with autograd and without, and in float32 under the law of fast
+// kernels.
+inline void expect_fused_matches(const Op& fused_op, const Op& plain_op, const Tensors& in, const std::string& label,
+                                 const Nearness& near = {}) {
+  const Tensors cotangents = random_like(fused_op(in));
+  const Evaluation exact = evaluate(plain_op, in, cotangents);
+  const Evaluation fused = evaluate(fused_op, in, cotangents);
+  expect_close(fused.outputs, exact.outputs, near.outputs, "double outputs " + label);
+  expect_close(fused_op(in), exact.outputs, near.outputs, "double outputs without autograd " + label);
+  expect_close(fused.gradients, exact.gradients, near.gradients, "double gradients " + label);
+  const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
+  const Evaluation rounded = evaluate(plain_op, cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
+  const Evaluation plain = evaluate(plain_op, in_float, cotangents_float);
+  const Evaluation fast = evaluate(fused_op, in_float, cotangents_float);
+  expect_lawful(fast.outputs, plain.outputs, rounded.outputs, near.output_factor, "float outputs " + label);
+  expect_lawful(fast.gradients, plain.gradients, rounded.gradients, near.gradient_factor, "float gradients " + label);
+}
+
 // Directional derivatives in float64 by central differences, along random directions, one input at a time.
 inline void expect_gradients_match_differences(const Op& op, const Tensors& inputs, double tolerance = 1e-7) {
   const Tensors cotangents = random_like(op(inputs));
@@ -150,6 +178,19 @@ inline void with_threads(int threads, const std::function<void()>& body) {
   at::set_num_threads(threads);
   body();
   at::set_num_threads(before);
+}
+
+// The bits depend neither on the number of threads nor on the run.
+inline void expect_same_bits_for_any_threads(const Op& op, const Tensors& in) {
+  const Tensors cotangents = random_like(op(in));
+  Evaluation one, two, again;
+  with_threads(1, [&] { one = evaluate(op, in, cotangents); });
+  with_threads(2, [&] { two = evaluate(op, in, cotangents); });
+  with_threads(2, [&] { again = evaluate(op, in, cotangents); });
+  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
+  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
+  expect_same_bits(two.outputs, again.outputs, "outputs, runs");
+  expect_same_bits(two.gradients, again.gradients, "gradients, runs");
 }
 
 // positions [B, L] that hold padding at the start, in the middle and at the end, and sequences starting anywhere.

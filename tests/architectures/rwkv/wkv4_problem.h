@@ -6,34 +6,21 @@
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <cmath>
 #include <cstdint>
 #include <optional>
-#include <random>
 #include <vector>
 
 #include "architectures/rwkv/wkv4/wkv4.h"
+#include "tests/architectures/op_checks.h"
 
 namespace hippodrome::wkv4_test {
 
 using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
-
-// Representable in float, so that both precisions see the same problem.
-inline Tensor random_normal(at::IntArrayRef shape, uint64_t seed) {
-  Tensor result = at::empty(shape, at::kDouble);
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<double> normal;
-  double* data = result.mutable_data_ptr<double>();
-  for (int64_t i = 0; i < result.numel(); ++i) data[i] = static_cast<float>(normal(engine));
-  return result;
-}
+using op_checks::random_normal;
 
 inline double relative_rms(const Tensor& value, const Tensor& expected) {
-  const Tensor x = value.to(at::kDouble), e = expected.to(at::kDouble);
-  if (e.numel() == 0) return 0;
-  const double scale = e.square().mean().item<double>();
-  return std::sqrt((x - e).square().mean().item<double>() / (scale + 1e-30));
+  return op_checks::relative_error(value, expected);
 }
 
 inline bool same_bits(const Tensor& a, const Tensor& b) { return a.equal(b); }

@@ -61,20 +61,9 @@ TEST(Cauchy, FusedMatchesReference) {
          std::vector<std::tuple<int64_t, int64_t, int64_t>>{{1, 1, 1}, {3, 2, 5}, {2, 3, 32}, {5, 4, 32}, {4, 9, 7}}) {
       const Tensors in = inputs(channels, rows, states);
       const auto label = ::testing::PrintToString(std::make_tuple(length, channels, rows, states));
-      const Tensors cotangents = random_like(op(false, length)(in));
-      const Evaluation exact = evaluate(op(true, length), in, cotangents);
-      const Evaluation fused = evaluate(op(false, length), in, cotangents);
-      expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-      expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
       // Beside a pole the rounding of a node to float decides, for plain loops as well; how far theirs is out is
       // chance.
-      const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-      const Evaluation rounded =
-          evaluate(op(true, length), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-      const Evaluation plain = evaluate(op(true, length), in_float, cotangents_float);
-      const Evaluation fast = evaluate(op(false, length), in_float, cotangents_float);
-      expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 8, "float outputs " + label);
-      expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 8, "float gradients " + label);
+      expect_fused_matches(op(false, length), op(true, length), in, label, {.output_factor = 8, .gradient_factor = 8});
     }
   }
 }
@@ -84,15 +73,7 @@ TEST(Cauchy, GradientsMatchFiniteDifferences) {
   expect_gradients_match_differences(op(true, 13), inputs(2, 3, 3, 0.2));
 }
 
-TEST(Cauchy, SameBitsForAnyThreadsAndRuns) {
-  const Tensors in = inputs(70, 4, 32);
-  const Tensors cotangents = random_like(op(false, 300)(in));
-  Evaluation one, two;
-  with_threads(1, [&] { one = evaluate(op(false, 300), in, cotangents); });
-  with_threads(2, [&] { two = evaluate(op(false, 300), in, cotangents); });
-  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-}
+TEST(Cauchy, SameBitsForAnyThreadsAndRuns) { expect_same_bits_for_any_threads(op(false, 300), inputs(70, 4, 32)); }
 
 TEST(Cauchy, DoubleBackwardRaises) {
   Tensors in = inputs(1, 1, 2);

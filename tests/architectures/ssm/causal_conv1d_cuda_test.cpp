@@ -1,5 +1,4 @@
 // The CUDA kernels of causal_conv1d, emulated on the CPU and called through their binding, against the CPU operator.
-#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -10,7 +9,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -18,14 +16,14 @@
 #include "architectures/ssm/causal_conv1d/cuda_binding.h"
 #include "architectures/ssm/causal_conv1d/cuda_kernels.h"
 #include "core/cuda/emulator.h"
-#include "tests/architectures/ssm/convolution_checks.h"
+#include "tests/architectures/op_checks.h"
 
 namespace hippodrome {
 namespace causal_conv1d_cuda_test {
 namespace {
 
-using convolution_checks::random_normal;
-using convolution_checks::relative_error;
+using op_checks::random_normal;
+using op_checks::relative_error;
 using Tensors = std::vector<Tensor>;
 
 template <cuda::Order kOrder>
@@ -100,12 +98,7 @@ Tensors expected_of(const Problem& p) {
   return result;
 }
 
-// Memory handed out by `empty` holds NaN here.
-class CausalConv1dCuda : public ::testing::Test {
- protected:
-  void SetUp() override { at::globalContext().setDeterministicAlgorithms(true, false); }
-  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, false); }
-};
+class CausalConv1dCuda : public op_checks::EmptyIsNan {};
 
 TEST_F(CausalConv1dCuda, EqualsTheCpuOperator) {
   double worst64 = 0, worst32 = 0;

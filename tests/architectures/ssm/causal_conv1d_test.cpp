@@ -1,6 +1,5 @@
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
@@ -19,12 +18,12 @@
 #include <cmath>
 #include <functional>
 #include <optional>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "architectures/ssm/causal_conv1d/op.h"
 #include "architectures/ssm/causal_conv1d/reference.h"
+#include "tests/architectures/op_checks.h"
 
 namespace hippodrome {
 namespace causal_conv1d_test {
@@ -32,23 +31,8 @@ namespace {
 
 using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
-
-// Representable in float, so that both precisions see the same problem.
-Tensor random_normal(at::IntArrayRef shape, uint64_t seed) {
-  Tensor result = at::empty(shape, at::kDouble);
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<double> normal;
-  double* data = result.mutable_data_ptr<double>();
-  for (int64_t i = 0; i < result.numel(); ++i) data[i] = static_cast<float>(normal(engine));
-  return result;
-}
-
-double relative_rms(const Tensor& value, const Tensor& expected) {
-  const Tensor x = value.to(at::kDouble), e = expected.to(at::kDouble);
-  if (e.numel() == 0) return 0;
-  const double scale = e.square().mean().item<double>();
-  return std::sqrt((x - e).square().mean().item<double>() / (scale + 1e-30));
-}
+using op_checks::random_normal;
+using op_checks::relative_error;
 
 // Rows of different character: padding before, inside and behind, sequences that continue and that start in the middle.
 Tensor uneven_positions(int64_t batch, int64_t time) {
@@ -105,12 +89,7 @@ std::vector<Tensor> run(decltype(causal_conv1d)& op, const Problem& problem, at:
   return result;
 }
 
-// A kernel may read only what it wrote: memory handed out by `empty` holds NaN here.
-class CausalConv1d : public ::testing::Test {
- protected:
-  void SetUp() override { at::globalContext().setDeterministicAlgorithms(true, false); }
-  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, false); }
-};
+class CausalConv1d : public op_checks::EmptyIsNan {};
 
 TEST_F(CausalConv1d, IsLibTorchsConvolutionWithLeftZeros) {
   const int64_t channels = 20, time = 50;
@@ -121,7 +100,7 @@ TEST_F(CausalConv1d, IsLibTorchsConvolutionWithLeftZeros) {
                                                 at::IntArrayRef{0}, at::IntArrayRef{1}, channels));
     for (auto* op : {&causal_conv1d, &causal_conv1d_reference}) {
       const auto out = (*op)(problem.x, problem.weight, problem.bias, "silu", {}, {});
-      EXPECT_LE(relative_rms(out.y, expected), 1e-14) << taps;
+      EXPECT_LE(relative_error(out.y, expected), 1e-14) << taps;
       EXPECT_TRUE(out.final_state.equal(problem.x.slice(2, time - taps + 1))) << taps;
     }
   }
@@ -143,11 +122,11 @@ TEST_F(CausalConv1d, FusedEqualsReference) {
           for (size_t i = 0; i < exact.size(); ++i) {
             SCOPED_TRACE("result " + std::to_string(i) + " K " + std::to_string(taps) + " L " + std::to_string(time) +
                          " D " + std::to_string(channels) + " variant " + std::to_string(variant));
-            ASSERT_LE(relative_rms(fused64[i], exact[i]), 1e-13);
+            ASSERT_LE(relative_error(fused64[i], exact[i]), 1e-13);
             // Gradients of the parameters are sums over (b, t) that may cancel, here of as little as one channel.
             const double floor = i < 2 ? 1e-6 : 4e-6;
-            ASSERT_LE(relative_rms(fused[i], exact[i]),
-                      std::max(floor, (i < 2 ? 2 : 3) * relative_rms(plain[i], exact[i])));
+            ASSERT_LE(relative_error(fused[i], exact[i]),
+                      std::max(floor, (i < 2 ? 2 : 3) * relative_error(plain[i], exact[i])));
           }
         }
       }
@@ -159,7 +138,7 @@ TEST_F(CausalConv1d, WithoutGradientOfTheFinalState) {
   const Problem problem(2, 20, 300, 4, true, true, true, true);
   const auto exact = run(causal_conv1d_reference, problem, at::kDouble, false);
   const auto fused = run(causal_conv1d, problem, at::kDouble, false);
-  for (size_t i = 0; i < exact.size(); ++i) EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-13) << i;
+  for (size_t i = 0; i < exact.size(); ++i) EXPECT_LE(relative_error(fused[i], exact[i]), 1e-13) << i;
 }
 
 // d loss / d x by central differences, for every element of every input.
@@ -174,17 +153,8 @@ TEST_F(CausalConv1d, ReferenceGradientsAgreeWithFiniteDifferences) {
     std::vector<Tensor> inputs = {problem.x.contiguous(), problem.weight.clone(), problem.bias->clone(),
                                   problem.state->clone()};
     for (size_t i = 0; i < inputs.size(); ++i) {
-      double* x = inputs[i].mutable_data_ptr<double>();
-      const Tensor gradient = gradients[i + 2].contiguous();
-      for (int64_t j = 0; j < inputs[i].numel(); ++j) {
-        const double at = x[j], h = 1e-5;
-        x[j] = at + h;
-        const double up = loss(inputs);
-        x[j] = at - h;
-        const double down = loss(inputs);
-        x[j] = at;
-        EXPECT_NEAR(gradient.const_data_ptr<double>()[j], (up - down) / (2 * h), 1e-8) << "input " << i << " at " << j;
-      }
+      const Tensor differences = op_checks::central_differences(inputs[i], 1e-5, [&] { return loss(inputs); });
+      EXPECT_LE(op_checks::farthest(gradients[i + 2], differences), 1e-8) << "input " << i;
     }
   }
 }
@@ -217,7 +187,7 @@ TEST_F(CausalConv1d, SplitAnywhere) {
           got.push_back(g);
         }
         for (size_t i = 2; i < got.size(); ++i) {
-          EXPECT_LE(relative_rms(got[i], whole[i]), type == at::kDouble ? 1e-14 : 1e-6) << i << " cut " << cut;
+          EXPECT_LE(relative_error(got[i], whole[i]), type == at::kDouble ? 1e-14 : 1e-6) << i << " cut " << cut;
         }
       }
     }
@@ -254,7 +224,7 @@ TEST_F(CausalConv1d, PaddingChangesNothing) {
       EXPECT_EQ(got[i].index_select(2, filler).abs().max().item<double>(), 0) << i;
       got[i] = got[i].index_select(2, real);
     }
-    for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(relative_rms(got[i], expected[i]), 1e-14) << i;
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(relative_error(got[i], expected[i]), 1e-14) << i;
   }
 }
 
@@ -343,7 +313,7 @@ TEST_F(CausalConv1d, LargeInputsStayFinite) {
   problem.x.mul_(1000);
   const auto exact = run(causal_conv1d_reference, problem, at::kDouble);
   const auto fused = run(causal_conv1d, problem, at::kFloat);
-  for (size_t i = 0; i < fused.size(); ++i) EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-5) << i;
+  for (size_t i = 0; i < fused.size(); ++i) EXPECT_LE(relative_error(fused[i], exact[i]), 1e-5) << i;
 }
 
 // Other machines' code paths, as far as this machine can run them.
@@ -356,8 +326,8 @@ TEST_F(CausalConv1d, EveryInstructionSet) {
       hwy::GetChosenTarget().Update(target);
       const auto fused = run(causal_conv1d, problem, at::kFloat), fused64 = run(causal_conv1d, problem, at::kDouble);
       for (size_t i = 0; i < exact.size(); ++i) {
-        EXPECT_LE(relative_rms(fused[i], exact[i]), 1e-6) << i << " target " << target;
-        EXPECT_LE(relative_rms(fused64[i], exact[i]), 1e-13) << i << " target " << target;
+        EXPECT_LE(relative_error(fused[i], exact[i]), 1e-6) << i << " target " << target;
+        EXPECT_LE(relative_error(fused64[i], exact[i]), 1e-13) << i << " target " << target;
       }
     }
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());

@@ -1,27 +1,25 @@
 // The CUDA kernels of causal_fir, emulated on the CPU and called through their binding, against the CPU operator.
 #include "architectures/ssm/causal_fir/cuda_binding.h"
 
-#include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <random>
 #include <string>
 #include <vector>
 
 #include "architectures/ssm/causal_fir/causal_fir.h"
 #include "architectures/ssm/causal_fir/cuda_kernels.h"
 #include "core/cuda/emulator.h"
-#include "tests/architectures/ssm/convolution_checks.h"
+#include "tests/architectures/op_checks.h"
 
 namespace hippodrome {
 namespace causal_fir_cuda_test {
 namespace {
 
-using convolution_checks::random_normal;
-using convolution_checks::relative_error;
+using op_checks::random_normal;
+using op_checks::relative_error;
 using Tensors = std::vector<Tensor>;
 
 template <cuda::Order kOrder>
@@ -82,12 +80,7 @@ Tensors expected_of(const Problem& p) {
   return result;
 }
 
-// Memory handed out by `empty` holds NaN here.
-class CausalFirCuda : public ::testing::Test {
- protected:
-  void SetUp() override { at::globalContext().setDeterministicAlgorithms(true, false); }
-  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, false); }
-};
+class CausalFirCuda : public op_checks::EmptyIsNan {};
 
 TEST_F(CausalFirCuda, EqualsTheCpuOperator) {
   double worst64 = 0, worst32 = 0;

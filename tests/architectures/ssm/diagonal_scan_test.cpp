@@ -1,17 +1,15 @@
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 
-#include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <complex>
-#include <limits>
 #include <numbers>
 #include <tuple>
+#include <utility>
 
 #include "architectures/ssm/diagonal_scan/reference.h"
-#include "tests/architectures/recurrent/scan_checks.h"
+#include "tests/architectures/recurrent/sequence_checks.h"
 
 namespace hippodrome {
 namespace diagonal_scan_test {
@@ -48,6 +46,8 @@ Tensors inputs(int64_t batch, int64_t channels, int64_t length, int64_t states, 
   return in;
 }
 
+const PositionedOp kFused = [](at::Tensor positions) { return op(false, std::move(positions)); };
+
 TEST(DiagonalScan, FusedMatchesReference) {
   for (const int64_t length : {1, 2, 3, 64, 65, 130}) {
     for (const auto& [channels, states] :
@@ -56,20 +56,8 @@ TEST(DiagonalScan, FusedMatchesReference) {
         for (const int variant : {0, 1, 2}) {  // plain, with a state, with a state and positions
           const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
           const Tensors in = inputs(batch, channels, length, states, variant > 0);
-          const Tensors cotangents = random_like(op(false, positions)(in));
           const auto label = ::testing::PrintToString(std::make_tuple(batch, channels, length, states, variant));
-          const Evaluation exact = evaluate(op(true, positions), in, cotangents);
-          const Evaluation fused = evaluate(op(false, positions), in, cotangents);
-          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-          expect_close(op(false, positions)(in), exact.outputs, 1e-13, "double outputs without autograd " + label);
-          expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
-          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded =
-              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-          const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
-          const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
-          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+          expect_fused_matches(op(false, positions), op(true, positions), in, label);
         }
       }
     }
@@ -114,115 +102,26 @@ TEST(DiagonalScan, GradientsMatchFiniteDifferences) {
 }
 
 TEST(DiagonalScan, AnyCutWithCarriedStateEqualsTheWhole) {
-  const int64_t length = 71;
-  const at::Tensor positions = mixed_positions(3, length);
-  for (const bool with_positions : {false, true}) {
-    const auto part = [&](int64_t from, int64_t to) {
-      return with_positions ? positions.slice(1, from, to) : at::Tensor();
-    };
-    const Tensors in = inputs(3, 18, length, 5);
-    const Tensors cotangents = random_like(op(false)(in));
-    const Evaluation whole = evaluate(op(false, part(0, length)), in, cotangents);
-    for (int64_t cut = 0; cut <= length; ++cut) {
-      const Op halves = [&](const Tensors& t) -> Tensors {
-        Tensors first_in = t, second_in = t;
-        first_in[0] = t[0].slice(2, 0, cut);
-        const Tensors first = op(false, part(0, cut))(first_in);
-        second_in[0] = t[0].slice(2, cut, length);
-        second_in[7] = first[1];
-        const Tensors second = op(false, part(cut, length))(second_in);
-        return {at::cat({first[0], second[0]}, 2), second[1]};
-      };
-      const Evaluation split = evaluate(halves, in, cotangents);
-      expect_close(split.outputs, whole.outputs, 1e-13, "outputs cut at " + std::to_string(cut));
-      expect_close(split.gradients, whole.gradients, 1e-12, "gradients cut at " + std::to_string(cut));
-    }
-  }
+  expect_any_cut_equals_the_whole(kFused, inputs(3, 18, 71, 5), 2, 7);
 }
 
 TEST(DiagonalScan, TokenByTokenEqualsTheWhole) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    Tensors in = inputs(2, 19, 40, 37, true, dtype);
-    const at::Tensor positions = mixed_positions(2, 40);
-    const Tensors whole = op(false, positions)(in);
-    Tensors steps, step_in = in;
-    for (int64_t t = 0; t < 40; ++t) {
-      step_in[0] = in[0].slice(2, t, t + 1);
-      const Tensors out = op(false, positions.slice(1, t, t + 1))(step_in);
-      steps.push_back(out[0]);
-      step_in[7] = out[1];
-    }
-    expect_close({at::cat(steps, 2), step_in[7]}, whole, dtype == at::kFloat ? 1e-6 : 1e-14, "steps");
+    expect_steps_equal_the_whole(kFused, inputs(2, 19, 40, 37, true, dtype), 2, 7);
   }
 }
 
 TEST(DiagonalScan, PaddingAndPackingChangeNothing) {
-  const Tensors in = inputs(1, 20, 12, 6, false);
-  const at::Tensor padding = at::full({1, 20, 4}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
-  // Two sequences of 5 and 7 tokens in one row, padding (holding NaN) around and inside them.
-  const at::Tensor positions =
-      at::tensor({-1, -1, -1, -1, 0, 1, -1, -1, -1, -1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1}, at::kLong)
-          .unsqueeze(0);
-  const Op separate = [&](const Tensors& t) -> Tensors {
-    Tensors first = t, second = t;
-    first[0] = t[0].slice(2, 0, 5);
-    second[0] = t[0].slice(2, 5, 12);
-    const Tensors out = op(false)(second);
-    return {at::cat({op(false)(first)[0], out[0]}, 2), out[1]};
-  };
-  const Op together = [&](const Tensors& t) -> Tensors {
-    Tensors packed = t;
-    packed[0] = at::cat({padding, t[0].slice(2, 0, 2), padding, t[0].slice(2, 2, 12), padding}, 2);
-    const Tensors out = op(false, positions)(packed);
-    EXPECT_EQ(rms(out[0].slice(2, 0, 4)), 0.0);
-    EXPECT_EQ(rms(out[0].slice(2, 6, 10)), 0.0);
-    EXPECT_EQ(rms(out[0].slice(2, 20, 24)), 0.0);
-    return {at::cat({out[0].slice(2, 4, 6), out[0].slice(2, 10, 20)}, 2), out[1]};
-  };
-  const Tensors cotangents = random_like(separate(in));
-  const Evaluation a = evaluate(together, in, cotangents), b = evaluate(separate, in, cotangents);
-  expect_close(a.outputs, b.outputs, 1e-13, "outputs");
-  expect_close(a.gradients, b.gradients, 1e-12, "gradients");
-  // A row's bits do not depend on the rows beside it.
-  const Tensors many = inputs(4, 20, 30, 6);
-  const Tensors all = op(false)(many);
-  for (int64_t b = 0; b < 4; ++b) {
-    Tensors alone = many;
-    alone[0] = many[0].slice(0, b, b + 1);
-    alone[7] = many[7].slice(0, b, b + 1);
-    expect_same_bits(op(false)(alone), {all[0].slice(0, b, b + 1), all[1].slice(0, b, b + 1)},
-                     "row " + std::to_string(b));
-  }
+  expect_padding_and_packing_change_nothing(kFused, inputs(1, 20, 12, 6, false), 2);
+  expect_rows_as_alone(op(false), inputs(4, 20, 30, 6), {0, 7});
 }
 
 TEST(DiagonalScan, SameBitsForAnyThreadsAndRuns) {
-  const Tensors in = inputs(5, 70, 130, 9, true, at::kFloat);
-  const auto run = op(false, mixed_positions(5, 130));
-  const Tensors cotangents = random_like(run(in));
-  Evaluation one, two, again;
-  with_threads(1, [&] { one = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { two = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { again = evaluate(run, in, cotangents); });
-  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-  expect_same_bits(two.outputs, again.outputs, "outputs, runs");
-  expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+  expect_same_bits_for_any_threads(op(false, mixed_positions(5, 130)), inputs(5, 70, 130, 9, true, at::kFloat));
 }
 
 TEST(DiagonalScan, Bfloat16KeepsItsStateInFloat32) {
-  const Tensors in = inputs(2, 20, 40, 6, true, at::kBFloat16);
-  const Tensors out = op(false)(in), exact = op(false)(cast(in, at::kFloat));
-  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
-  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
-  EXPECT_TRUE(out[0].equal(exact[0].to(at::kBFloat16)));
-  expect_same_bits({out[1]}, {exact[1]}, "state");
-  const Tensors cotangents = random_like(out);
-  const Evaluation rough = evaluate(op(false), in, cotangents);
-  const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
-  for (size_t i = 0; i < in.size(); ++i) {
-    EXPECT_EQ(rough.gradients[i].scalar_type(), at::kBFloat16);
-    EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
-  }
+  expect_float_states(op(false), inputs(2, 20, 40, 6, true, at::kBFloat16), 4e-3);
 }
 
 TEST(DiagonalScan, LayoutsOfInputAndOutput) {

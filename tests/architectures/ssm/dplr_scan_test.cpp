@@ -2,13 +2,13 @@
 
 #include <ATen/ops/rand.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <tuple>
+#include <utility>
 
 #include "architectures/ssm/dplr_scan/reference.h"
-#include "tests/architectures/recurrent/scan_checks.h"
+#include "tests/architectures/recurrent/sequence_checks.h"
 
 namespace hippodrome {
 namespace dplr_scan_test {
@@ -45,6 +45,8 @@ Tensors inputs(int64_t batch, int64_t channels, int64_t length, int64_t states, 
   return in;
 }
 
+const PositionedOp kFused = [](at::Tensor positions) { return op(false, std::move(positions)); };
+
 TEST(DplrScan, FusedMatchesReference) {
   for (const int64_t length : {1, 2, 32, 33, 70}) {
     for (const auto& [channels, states, rank] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
@@ -53,20 +55,8 @@ TEST(DplrScan, FusedMatchesReference) {
         for (const int variant : {0, 1, 2}) {  // plain, with a state, with a state and positions
           const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
           const Tensors in = inputs(batch, channels, length, states, rank, variant > 0);
-          const Tensors cotangents = random_like(op(false, positions)(in));
           const auto label = ::testing::PrintToString(std::make_tuple(batch, channels, length, states, rank, variant));
-          const Evaluation exact = evaluate(op(true, positions), in, cotangents);
-          const Evaluation fused = evaluate(op(false, positions), in, cotangents);
-          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-          expect_close(op(false, positions)(in), exact.outputs, 1e-13, "double outputs without autograd " + label);
-          expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
-          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded =
-              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-          const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
-          const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
-          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+          expect_fused_matches(op(false, positions), op(true, positions), in, label);
         }
       }
     }
@@ -80,72 +70,29 @@ TEST(DplrScan, GradientsMatchFiniteDifferences) {
 }
 
 TEST(DplrScan, AnyCutWithCarriedStateEqualsTheWhole) {
-  const int64_t length = 35;
-  const at::Tensor positions = mixed_positions(3, length);
-  for (const bool with_positions : {false, true}) {
-    const auto part = [&](int64_t from, int64_t to) {
-      return with_positions ? positions.slice(1, from, to) : at::Tensor();
-    };
-    const Tensors in = inputs(3, 18, length, 5, 2);
-    const Tensors cotangents = random_like(op(false)(in));
-    const Evaluation whole = evaluate(op(false, part(0, length)), in, cotangents);
-    for (int64_t cut = 0; cut <= length; ++cut) {
-      const Op halves = [&](const Tensors& t) -> Tensors {
-        Tensors first_in = t, second_in = t;
-        first_in[0] = t[0].slice(2, 0, cut);
-        const Tensors first = op(false, part(0, cut))(first_in);
-        second_in[0] = t[0].slice(2, cut, length);
-        second_in[6] = first[1];
-        const Tensors second = op(false, part(cut, length))(second_in);
-        return {at::cat({first[0], second[0]}, 2), second[1]};
-      };
-      const Evaluation split = evaluate(halves, in, cotangents);
-      expect_close(split.outputs, whole.outputs, 1e-13, "outputs cut at " + std::to_string(cut));
-      expect_close(split.gradients, whole.gradients, 1e-12, "gradients cut at " + std::to_string(cut));
-    }
-  }
+  expect_any_cut_equals_the_whole(kFused, inputs(3, 18, 35, 5, 2), 2, 6);
 }
 
 // Steps run over modes instead of channels.
 TEST(DplrScan, TokenByTokenEqualsTheWhole) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     for (const int64_t rank : {1, 2}) {
-      Tensors in = inputs(2, 19, 40, 37, rank, true, dtype);
-      const at::Tensor positions = mixed_positions(2, 40);
-      const Tensors whole = op(false, positions)(in);
-      Tensors steps, step_in = in;
-      for (int64_t t = 0; t < 40; ++t) {
-        step_in[0] = in[0].slice(2, t, t + 1);
-        const Tensors out = op(false, positions.slice(1, t, t + 1))(step_in);
-        steps.push_back(out[0]);
-        step_in[6] = out[1];
-      }
-      expect_close({at::cat(steps, 2), step_in[6]}, whole, dtype == at::kFloat ? 1e-6 : 1e-14, "steps");
+      expect_steps_equal_the_whole(kFused, inputs(2, 19, 40, 37, rank, true, dtype), 2, 6);
     }
   }
 }
 
+TEST(DplrScan, PaddingAndPackingChangeNothing) {
+  expect_padding_and_packing_change_nothing(kFused, inputs(1, 20, 12, 6, 2, false), 2);
+  expect_rows_as_alone(op(false), inputs(4, 20, 30, 6, 2), {0, 6});
+}
+
 TEST(DplrScan, SameBitsForAnyThreadsAndRuns) {
-  const Tensors in = inputs(5, 70, 100, 9, 2, true, at::kFloat);
-  const auto run = op(false, mixed_positions(5, 100));
-  const Tensors cotangents = random_like(run(in));
-  Evaluation one, two, again;
-  with_threads(1, [&] { one = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { two = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { again = evaluate(run, in, cotangents); });
-  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-  expect_same_bits(two.outputs, again.outputs, "outputs, runs");
-  expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+  expect_same_bits_for_any_threads(op(false, mixed_positions(5, 100)), inputs(5, 70, 100, 9, 2, true, at::kFloat));
 }
 
 TEST(DplrScan, Bfloat16KeepsItsStateInFloat32) {
-  const Tensors in = inputs(2, 20, 40, 6, 1, true, at::kBFloat16);
-  const Tensors out = op(false)(in), exact = op(false)(cast(in, at::kFloat));
-  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
-  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
-  EXPECT_TRUE(out[0].equal(exact[0].to(at::kBFloat16)));
-  expect_same_bits({out[1]}, {exact[1]}, "state");
+  expect_float_states(op(false), inputs(2, 20, 40, 6, 1, true, at::kBFloat16), 4e-3);
 }
 
 TEST(DplrScan, LayoutsOfInputAndOutput) {

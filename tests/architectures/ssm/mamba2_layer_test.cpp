@@ -106,25 +106,12 @@ TEST(Mamba2Layer, EqualsTheEquationsStepByStep) {
 
 TEST(Mamba2Layer, PiecesEqualTheWholeAndTheStateIsAsDeclared) {
   Made<Mamba2> layer(small(), site_of(20));
-  const Tensor x = drawn({2, 9, 20}, 1);
-  const Tensor whole = layer->forward(x, Context::plain(2, 9, 0, x.device()), nullptr);
-  State state = fresh_state(*layer, x);
-  EXPECT_LT(farthest(in_pieces(*layer, x, {3, 1, 4, 1}, state), whole), 1e-12);
-  EXPECT_EQ(state.bytes(), layer->cost({.rows = 2, .length = 1, .context = 8, .element_size = 8}).state_bytes);
+  expect_pieces_equal_the_whole(*layer, 20);
 }
 
 TEST(Mamba2Layer, PackedSequencesEqualSeparateOnes) {
   Made<Mamba2> layer(small(), site_of(20));
-  const Tensor a = drawn({1, 3, 20}, 1), b = drawn({1, 2, 20}, 2);
-  const Tensor packed = at::cat({a, drawn({1, 1, 20}, 3), b}, 1);
-  State state = fresh_state(*layer, packed), state_b = fresh_state(*layer, b);
-  const Tensor y = layer->forward(packed, ragged_context({{0, 1, 2, -1, 0, 1}}), &state);
-  const Tensor y_a = layer->forward(a, Context::plain(1, 3, 0, a.device()), nullptr);
-  const Tensor y_b = layer->forward(b, Context::plain(1, 2, 0, b.device()), &state_b);
-  EXPECT_LT(farthest(y.narrow(1, 0, 3), y_a), 1e-12);
-  EXPECT_LT(farthest(y.narrow(1, 4, 2), y_b), 1e-12);
-  EXPECT_LT(farthest(state.get("ssm"), state_b.get("ssm")), 1e-12);
-  EXPECT_LT(farthest(state.get("conv"), state_b.get("conv")), 1e-12);
+  expect_packed_equals_separate(*layer, 20, {"ssm", "conv"});
 }
 
 // Per sequence the 130m shape holds 24 (24·64·128 + 1,792·4) numbers with K slots of the convolution, of

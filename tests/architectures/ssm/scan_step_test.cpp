@@ -1,14 +1,12 @@
 // One token of a scan in place: the CPU operator against the scans themselves, and the emulated CUDA kernel against it.
 #include "architectures/ssm/scan_step/scan_step.h"
 
-#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 #include <string>
 #include <tuple>
 
@@ -16,25 +14,14 @@
 #include "architectures/ssm/scan_step/cuda_kernels.h"
 #include "architectures/ssm/scan_step/reference.h"
 #include "core/cuda/emulator.h"
+#include "tests/architectures/op_checks.h"
 
 namespace hippodrome {
 namespace scan_step_test {
 namespace {
 
-Tensor random_normal(at::IntArrayRef shape, uint64_t seed) {
-  Tensor result = at::empty(shape, at::kDouble);
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<double> normal;
-  for (int64_t i = 0; i < result.numel(); ++i)
-    result.mutable_data_ptr<double>()[i] = static_cast<float>(normal(engine));
-  return result;
-}
-
-double relative_error(const Tensor& value, const Tensor& expected) {
-  const Tensor x = value.to(at::kDouble), e = expected.to(at::kDouble);
-  if (e.numel() == 0) return x.numel() == 0 ? 0 : 1;
-  return x.sub(e).norm().item<double>() / (e.norm().item<double>() + 1e-30);
-}
+using op_checks::random_normal;
+using op_checks::relative_error;
 
 Tensor positions_of(int64_t batch) {  // continues, starts, padding, ...
   Tensor positions = at::empty({batch, 1}, at::kLong);
@@ -78,10 +65,8 @@ SsdArguments ssd_arguments(int64_t batch, int64_t heads, int64_t size, int64_t s
   return a;
 }
 
-class ScanStep : public ::testing::Test {
+class ScanStep : public op_checks::EmptyIsNan {
  protected:
-  void SetUp() override { at::globalContext().setDeterministicAlgorithms(true, false); }  // `empty` is NaN
-  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, false); }
   at::NoGradGuard no_gradients_;
 };
 

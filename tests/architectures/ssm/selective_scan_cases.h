@@ -153,6 +153,30 @@ inline void expect_close(const Results& got, const Results& want, double forward
   }
 }
 
+// The house rule for float32: within 2x (forward) and 3x (backward) of the error of plain float32 loops, or a fixed
+// floor. Sums that cancel (a bias gradient of one channel) make the plain loops' error large, too. The error of fewer
+// than `few` sums is luck; of many, a root mean square.
+inline void expect_as_good_as_plain(const Results& got, const Results& plain, const Results& want, int64_t few,
+                                    const std::string& what) {
+  const auto within = [&](const Tensor& ours, const Tensor& theirs, const Tensor& exact, double floor, double factor) {
+    EXPECT_LE(relative_error(ours, exact), std::max(floor, factor * relative_error(theirs, exact))) << what;
+  };
+  within(got.y, plain.y, want.y, 1e-6, 2);
+  within(got.last_state, plain.last_state, want.last_state, 1e-6, 2);
+  for (size_t i = 0; i < got.gradients.size(); ++i) {
+    SCOPED_TRACE("gradient " + std::to_string(i));
+    within(got.gradients[i], plain.gradients[i], want.gradients[i], want.gradients[i].numel() < few ? 2e-5 : 2e-6, 3);
+  }
+}
+
+// A meta tensor as it would be with numbers.
+inline void expect_same_layout(const Tensor& got, const Tensor& want) {
+  EXPECT_TRUE(got.is_meta());
+  EXPECT_EQ(got.sizes(), want.sizes());
+  EXPECT_EQ(got.strides(), want.strides());
+  EXPECT_EQ(got.scalar_type(), want.scalar_type());
+}
+
 // Runs `body` once per instruction set this machine and this build have, best first, then restores the choice.
 template <class Body>
 void for_each_instruction_set(const Body& body) {

@@ -228,16 +228,10 @@ TEST(SelectiveScan, MetaTensorsGiveShapesAndLayouts) {
     Arguments meta = a;
     for (Tensor* t : floating_inputs(meta)) *t = t->to(at::kMeta);
     meta.positions = a.positions->to(at::kMeta);
-    const auto same = [](const Tensor& got, const Tensor& want) {
-      EXPECT_TRUE(got.is_meta());
-      EXPECT_EQ(got.sizes(), want.sizes());
-      EXPECT_EQ(got.strides(), want.strides());
-      EXPECT_EQ(got.scalar_type(), want.scalar_type());
-    };
     for (const bool reference : {false, true}) {
       const Results real = run(a, reference), shapes = run(meta, reference, false);
-      same(shapes.y, real.y);
-      same(shapes.last_state, real.last_state);
+      expect_same_layout(shapes.y, real.y);
+      expect_same_layout(shapes.last_state, real.last_state);
       variable_list inputs;
       Arguments traced = meta;
       for (Tensor* t : floating_inputs(traced)) {
@@ -246,7 +240,7 @@ TEST(SelectiveScan, MetaTensorsGiveShapesAndLayouts) {
       }
       const Tensor y = std::get<0>(reference ? selective_scan_reference(traced) : selective_scan(traced));
       const variable_list gradients = torch::autograd::grad({y.sum()}, inputs);
-      for (size_t i = 0; i < inputs.size(); ++i) same(gradients[i], real.gradients[i]);
+      for (size_t i = 0; i < inputs.size(); ++i) expect_same_layout(gradients[i], real.gradients[i]);
     }
   }
 }

@@ -6,7 +6,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,27 +15,17 @@
 #include <vector>
 
 #include "architectures/ssm/selective_scan/reference.h"
+#include "tests/architectures/op_checks.h"
 #include "tests/architectures/ssm/selective_scan_cases.h"
 
 namespace hippodrome::selective_scan_test {
 namespace {
 
-// The house rule for float32: within 2x (forward) and 3x (backward) of the error of plain float32 loops, or a fixed
-// floor. Sums that cancel (a bias gradient of one channel) make the plain loops' error large, too.
 void expect_float_as_good_as_plain(const Shape& s, int options, const Results& want) {
   const Arguments a = make_arguments(s, options, at::kFloat);
   const Results got = run(a, false), plain = run(a, true);
   const std::string what = describe(s, options) + " float";
-  EXPECT_LE(relative_error(got.y, want.y), std::max(1e-6, 2 * relative_error(plain.y, want.y))) << what;
-  EXPECT_LE(relative_error(got.last_state, want.last_state),
-            std::max(1e-6, 2 * relative_error(plain.last_state, want.last_state)))
-      << what;
-  for (size_t i = 0; i < got.gradients.size(); ++i) {
-    // The error of one or two sums is luck; of many, a root mean square.
-    const double floor = want.gradients[i].numel() < 3 ? 2e-5 : 2e-6;
-    const double bound = std::max(floor, 3 * relative_error(plain.gradients[i], want.gradients[i]));
-    EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), bound) << what << ", gradient " << i;
-  }
+  expect_as_good_as_plain(got, plain, want, /*few=*/3, what);
 }
 
 // Two channels, two states, four steps, computed independently to eight digits.
@@ -213,19 +202,8 @@ TEST(SelectiveScan, ReferenceGradientsEqualDifferences) {
     const std::vector<Tensor*> inputs = floating_inputs(a);
     for (size_t i = 0; i < inputs.size(); ++i) {
       *inputs[i] = inputs[i]->clone();  // dense, so that its storage can be walked
-      const Tensor gradient = gradients[i].clone();
-      Tensor differences = at::zeros_like(*inputs[i]);
-      double* x = inputs[i]->mutable_data_ptr<double>();
-      for (int64_t k = 0; k < inputs[i]->numel(); ++k) {
-        const double kept = x[k], step = 1e-5;
-        x[k] = kept + step;
-        const double above = weighted_sum(a);
-        x[k] = kept - step;
-        const double below = weighted_sum(a);
-        x[k] = kept;
-        differences.mutable_data_ptr<double>()[k] = (above - below) / (2 * step);
-      }
-      EXPECT_LE((gradient - differences).abs().max().item<double>(), options & kComplex ? 1e-6 : 1e-8)
+      const Tensor differences = op_checks::central_differences(*inputs[i], 1e-5, [&] { return weighted_sum(a); });
+      EXPECT_LE(op_checks::farthest(gradients[i], differences), options & kComplex ? 1e-6 : 1e-8)
           << "options " << options << ", input " << i;
     }
   }

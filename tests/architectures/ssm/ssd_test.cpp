@@ -10,7 +10,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -20,23 +19,22 @@
 #include <vector>
 
 #include "architectures/ssm/ssd/op.h"
+#include "tests/architectures/op_checks.h"
 #include "tests/architectures/ssm/ssd_cases.h"
 
 namespace hippodrome::ssd_test {
 namespace {
 
 using at::Tensor;
-using selective_scan_test::awkward_positions;
+using selective_scan_test::expect_as_good_as_plain;
+using selective_scan_test::expect_close;
+using selective_scan_test::expect_same_layout;
 using selective_scan_test::relative_error;
+using selective_scan_test::Results;
 using selective_scan_test::rms;
 using selective_scan_test::uniform;
 using torch::autograd::variable_list;
 using Arguments = SsdArguments;
-
-struct Results {
-  Tensor y, last_state;
-  variable_list gradients;  // in the order of floating_inputs
-};
 
 // Forward and backward with fixed weights on y and on the last state.
 Results run(Arguments a, bool reference, bool gradients = true) {
@@ -60,30 +58,11 @@ std::string describe(const Shape& s, int options) {
          " options " + std::to_string(options);
 }
 
-void expect_close(const Results& got, const Results& want, double forward, double backward, const std::string& what) {
-  EXPECT_LE(relative_error(got.y, want.y), forward) << what;
-  EXPECT_LE(relative_error(got.last_state, want.last_state), forward) << what;
-  ASSERT_EQ(got.gradients.size(), want.gradients.size());
-  for (size_t i = 0; i < got.gradients.size(); ++i) {
-    EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), backward) << what << ", gradient " << i;
-  }
-}
-
-// The house rule for float32: within 2x (forward) and 3x (backward) of the error of plain float32 loops, or a floor.
 void expect_float_as_good_as_plain(const Shape& s, int options, const Results& want) {
   const Arguments a = make_arguments(s, options, at::kFloat);
   const Results got = run(a, false), plain = run(a, true);
   const std::string what = describe(s, options) + " float";
-  EXPECT_LE(relative_error(got.y, want.y), std::max(1e-6, 2 * relative_error(plain.y, want.y))) << what;
-  EXPECT_LE(relative_error(got.last_state, want.last_state),
-            std::max(1e-6, 2 * relative_error(plain.last_state, want.last_state)))
-      << what;
-  for (size_t i = 0; i < got.gradients.size(); ++i) {
-    // The error of a few sums is luck; of many, a root mean square.
-    const double floor = want.gradients[i].numel() < 9 ? 2e-5 : 2e-6;
-    const double bound = std::max(floor, 3 * relative_error(plain.gradients[i], want.gradients[i]));
-    EXPECT_LE(relative_error(got.gradients[i], want.gradients[i]), bound) << what << ", gradient " << i;
-  }
+  expect_as_good_as_plain(got, plain, want, /*few=*/9, what);
 }
 
 void expect_fused_equals_reference(const Shape& s, int options) {
@@ -207,19 +186,8 @@ TEST(Ssd, ReferenceGradientsEqualDifferences) {
     const std::vector<Tensor*> inputs = floating_inputs(a);
     for (size_t i = 0; i < inputs.size(); ++i) {
       *inputs[i] = inputs[i]->clone();
-      Tensor differences = at::zeros_like(*inputs[i]);
-      double* x = inputs[i]->mutable_data_ptr<double>();
-      for (int64_t k = 0; k < inputs[i]->numel(); ++k) {
-        const double kept = x[k], step = 1e-6;
-        x[k] = kept + step;
-        const double above = weighted_sum(a);
-        x[k] = kept - step;
-        const double below = weighted_sum(a);
-        x[k] = kept;
-        differences.mutable_data_ptr<double>()[k] = (above - below) / (2 * step);
-      }
-      EXPECT_LE((gradients[i] - differences).abs().max().item<double>(), 1e-7)
-          << "options " << options << ", input " << i;
+      const Tensor differences = op_checks::central_differences(*inputs[i], 1e-6, [&] { return weighted_sum(a); });
+      EXPECT_LE(op_checks::farthest(gradients[i], differences), 1e-7) << "options " << options << ", input " << i;
     }
   }
 }
@@ -373,16 +341,10 @@ TEST(Ssd, MetaTensorsGiveShapesAndLayouts) {
   Arguments meta = a;
   for (Tensor* t : floating_inputs(meta)) *t = t->to(at::kMeta);
   meta.positions = a.positions->to(at::kMeta);
-  const auto same = [](const Tensor& got, const Tensor& want) {
-    EXPECT_TRUE(got.is_meta());
-    EXPECT_EQ(got.sizes(), want.sizes());
-    EXPECT_EQ(got.strides(), want.strides());
-    EXPECT_EQ(got.scalar_type(), want.scalar_type());
-  };
   for (const bool reference : {false, true}) {
     const Results real = run(a, reference), shapes = run(meta, reference, false);
-    same(shapes.y, real.y);
-    same(shapes.last_state, real.last_state);
+    expect_same_layout(shapes.y, real.y);
+    expect_same_layout(shapes.last_state, real.last_state);
     variable_list inputs;
     Arguments traced = meta;
     for (Tensor* t : floating_inputs(traced)) {
@@ -391,7 +353,7 @@ TEST(Ssd, MetaTensorsGiveShapesAndLayouts) {
     }
     const Tensor y = std::get<0>(reference ? ssd_reference(traced) : ssd(traced));
     const variable_list gradients = torch::autograd::grad({y.sum()}, inputs);
-    for (size_t i = 0; i < inputs.size(); ++i) same(gradients[i], real.gradients[i]);
+    for (size_t i = 0; i < inputs.size(); ++i) expect_same_layout(gradients[i], real.gradients[i]);
   }
 }
 

@@ -59,20 +59,10 @@ TEST(CausalAttention, FusedMatchesReference) {
         for (const bool ragged : {false, true}) {
           const at::Tensor positions = ragged ? mixed_positions(3, queries + earlier) : at::Tensor();
           const Tensors in = inputs(3, heads, kv_heads, queries, queries + earlier, size);
-          const Tensors cotangents = random_like(op(false, window, positions)(in));
-          const auto label = ::testing::PrintToString(std::make_tuple(queries, earlier, heads, size, window, ragged));
-          const Evaluation exact = evaluate(op(true, window, positions), in, cotangents);
-          const Evaluation fused = evaluate(op(false, window, positions), in, cotangents);
-          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-          expect_close(op(false, window, positions)(in), exact.outputs, 1e-13, "without autograd " + label);
-          expect_close(fused.gradients, exact.gradients, 1e-11, "double gradients " + label);
-          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded = evaluate(op(true, window, positions), cast(in_float, at::kDouble),
-                                              cast(cotangents_float, at::kDouble));
-          const Evaluation plain = evaluate(op(true, window, positions), in_float, cotangents_float);
-          const Evaluation fast = evaluate(op(false, window, positions), in_float, cotangents_float);
-          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+          expect_fused_matches(
+              op(false, window, positions), op(true, window, positions), in,
+              ::testing::PrintToString(std::make_tuple(queries, earlier, heads, size, window, ragged)),
+              {.gradients = 1e-11});
         }
       }
     }

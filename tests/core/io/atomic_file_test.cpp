@@ -14,14 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class AtomicFileTest : public testing::Test {
+class AtomicFileTest : public testing_folder::FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = testing_folder::own_folder();
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::set<std::string> names() const {
     std::set<std::string> result;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
@@ -29,8 +23,6 @@ class AtomicFileTest : public testing::Test {
     }
     return result;
   }
-
-  fs::path folder_;
 };
 
 TEST_F(AtomicFileTest, WritesAndReplaces) {
@@ -113,7 +105,8 @@ TEST_F(AtomicFileTest, LinesOfSeveralThreadsStayWhole) {
   for (int thread = 0; thread < kThreads; ++thread) {
     threads.emplace_back([&path, thread] {
       for (int i = 0; i < kLines; ++i) {
-        EXPECT_TRUE(append_line(path, std::string(static_cast<size_t>(1 + 37 * i), static_cast<char>('a' + thread))).ok());
+        EXPECT_TRUE(
+            append_line(path, std::string(static_cast<size_t>(1 + 37 * i), static_cast<char>('a' + thread))).ok());
       }
     });
   }

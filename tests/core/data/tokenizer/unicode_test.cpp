@@ -72,5 +72,11 @@ TEST(Unicode, ShowsWholeCharactersOnly) {
   EXPECT_EQ(complete_utf8("a\x80\x80\x80\x80"), 5u);
 }
 
+TEST(Unicode, TextIsUtf8WhereAllOfItIs) {
+  EXPECT_TRUE(is_utf8(""));
+  EXPECT_TRUE(is_utf8("a\u00e9\u20ac\U0001f600"));
+  for (const char* text : {"a\xff", "\xc3", "\xc0\x80", "\xed\xa0\x80"}) EXPECT_FALSE(is_utf8(text)) << text;
+}
+
 }  // namespace
 }  // namespace hippodrome::unicode_test
