@@ -226,4 +226,33 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
   return results;
 }
 
+std::vector<double> forced_scores(LanguageModel& model, const std::vector<Pair>& pairs) {
+  const at::NoGradGuard no_grad;
+  std::vector<double> scores;
+  if (pairs.empty()) return scores;
+  const at::Device device = model.device();
+  const Batch batch = batch_of_pairs(pairs, /*apart=*/model.encoder() != nullptr);
+  Context context;
+  context.positions = batch.positions.to(device);
+  context.ragged = batch.ragged;
+  ModelState state;
+  if (model.encoder()) {
+    Context reading;
+    reading.positions = batch.source_positions.to(device);
+    reading.ragged = batch.source_ragged;
+    const EncodedSource encoded = model.encode(batch.source.to(device), reading);
+    state = model.initial_state(batch.tokens.size(0), batch.tokens.size(1), &encoded);
+  }
+  const Tensor hidden = model.hidden(batch.tokens.to(device), context, model.encoder() ? &state : nullptr);
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto& [source, target] = pairs[i];
+    const int64_t row = static_cast<int64_t>(i), first = model.encoder() ? 0 : static_cast<int64_t>(source.size()),
+                  length = static_cast<int64_t>(target.size()) + 1;
+    const Tensor logits = model.logits(hidden[row].narrow(0, first, length)).to(at::kDouble);
+    const Tensor labels = batch.labels[row].narrow(0, first, length).to(device);
+    scores.push_back(at::log_softmax(logits, -1).gather(1, labels.unsqueeze(-1)).sum().item().toDouble());
+  }
+  return scores;
+}
+
 }  // namespace hippodrome

@@ -41,4 +41,8 @@ absl::StatusOr<std::vector<std::vector<Hypothesis>>> beam_search(LanguageModel& 
                                                                  const std::vector<std::vector<int64_t>>& sources,
                                                                  const SearchOptions& options);
 
+// The log-probability of each pair's target, its end included, given its source (forced decoding): natural logarithms,
+// [B].
+std::vector<double> forced_scores(LanguageModel& model, const std::vector<Pair>& pairs);
+
 }  // namespace hippodrome

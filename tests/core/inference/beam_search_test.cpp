@@ -9,7 +9,6 @@
 #include <cmath>
 #include <map>
 
-#include "core/training/loss.h"
 #include "tests/core/model/small_translators.h"
 
 namespace hippodrome::beam_search_test {
@@ -20,13 +19,6 @@ using testing::HasSubstr;
 using Ids = std::vector<int64_t>;
 
 const std::vector<Ids> kSources = {{2, 3, 4}, {5}, {6, 2, 2, 5, 3}};
-
-// The log-probability of a pair's target, its end included, given its source: what training descends on, negated.
-double forced_score(LanguageModel& model, const Pair& pair) {
-  const at::NoGradGuard no_grad;
-  const Batch batch = batch_of_pairs({pair}, /*apart=*/model.encoder() != nullptr);
-  return -batch_loss(model, batch, /*pass=*/nullptr, /*count_correct=*/false).sum.item().toDouble();
-}
 
 class Searched : public testing::TestWithParam<std::pair<std::string, std::string>> {};
 
@@ -44,8 +36,9 @@ TEST_P(Searched, AWideBeamFindsTheBest) {
       }
     }
   }
-  std::vector<double> scores;
-  for (const Ids& target : targets) scores.push_back(forced_score(*model, {kSources[0], target}));
+  std::vector<Pair> pairs;
+  for (const Ids& target : targets) pairs.push_back({kSources[0], target});
+  const std::vector<double> scores = forced_scores(*model, pairs);
   const auto best = static_cast<size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
   // Cut-off ones cannot be told from longer targets, so the search is let go on and must find nothing better of up to
   // three.
@@ -99,8 +92,7 @@ Tensor next_logits(LanguageModel& model, const Ids& source, const Ids& prefix) {
   return model.logits(model.hidden(row_of(row), Context::plain(1, length, 0, at::kCPU), &state))[0][length - 1];
 }
 
-// What the search says of a hypothesis is what its symbols have one by one, and what forced decoding says where it
-// ends.
+// What the search says of a hypothesis is what its symbols have one by one, and what forced decoding says where it ends.
 TEST_P(Searched, ScoresAreThoseOfItsSymbols) {
   const auto model = drawn(GetParam().second);
   const auto found = beam_search(*model, kSources, {.beam = 4, .n_best = 4, .max_length = 6});
@@ -117,7 +109,7 @@ TEST_P(Searched, ScoresAreThoseOfItsSymbols) {
       }
       EXPECT_NEAR(hypothesis.log_probability, sum, 1e-8);
       if (!hypothesis.finished) continue;
-      EXPECT_NEAR(forced_score(*model, {kSources[i], hypothesis.ids}), sum, 1e-8);
+      EXPECT_NEAR(forced_scores(*model, {{kSources[i], hypothesis.ids}, {kSources[0], {2, 2}}})[0], sum, 1e-8);
     }
   }
 }
