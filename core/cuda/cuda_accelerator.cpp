@@ -1,4 +1,5 @@
 // The GPU as an Accelerator, in libhippodrome_cuda.so; core/tensor/cuda_library.cpp finds it by name.
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -7,6 +8,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <mutex>
 
@@ -17,24 +19,29 @@ namespace {
 
 class RecordedGraph final : public RecordedWork {
  public:
-  RecordedGraph(int index, const std::function<void()>& work) : index_(static_cast<c10::DeviceIndex>(index)) {
+  RecordedGraph(int index, const std::function<void()>& work)
+      : index_(static_cast<c10::DeviceIndex>(index)), pool_(at::cuda::graph_pool_handle()) {
     const c10::cuda::CUDAGuard device(index_);
     // LibTorch records on a stream of its own only. What comes before is waited for, so that the graph depends on
-    // nothing.
+    // nothing, and unused memory is given back: a recording takes memory of its own, and cannot give any back
+    // meanwhile.
     c10::cuda::device_synchronize();
+    at::cuda::clearCublasWorkspaces();
+    c10::cuda::CUDACachingAllocator::emptyCache();
     const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index_));
-    graph_.capture_begin();
+    // The graph keeps the memory of its products' workspaces itself; as LibTorch's they would be counted, and keep it
+    // longer.
+    struct Workspaces {
+      ~Workspaces() { at::cuda::clearCublasWorkspaces(); }
+    } const of_recording;
     try {
+      graph_.capture_begin(pool_);
       work();
+      graph_.capture_end();
     } catch (...) {
-      // Ends the capture, whose graph is void, so that the stream can be used again; what was thrown says why.
-      try {
-        graph_.capture_end();
-      } catch (const c10::Error&) {
-      }
+      abandon();
       throw;
     }
-    graph_.capture_end();
   }
 
   void replay() override {
@@ -43,7 +50,25 @@ class RecordedGraph final : public RecordedWork {
   }
 
  private:
+  // Ends a capture that broke off. LibTorch's allocator ends its part only after CUDA has ended a valid one; otherwise
+  // it would go on asking a graph that is no more whether memory is for it.
+  void abandon() {
+    try {
+      graph_.capture_end();
+      return;
+    } catch (const c10::Error&) {
+    }
+    try {
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(index_, pool_);
+      c10::cuda::CUDACachingAllocator::releasePool(index_, pool_);
+      at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool_);
+      at::getHostAllocator(at::kCUDA)->release_pool(pool_);
+    } catch (const c10::Error&) {  // capture_end() came that far
+    }
+  }
+
   c10::DeviceIndex index_;
+  c10::MempoolId_t pool_;
   at::cuda::CUDAGraph graph_;
 };
 
@@ -66,14 +91,24 @@ class Cuda final : public Accelerator {
   }
   int64_t current_bytes() const override { return allocated().current; }
   int64_t peak_bytes() const override { return allocated().peak; }
-  void reset_peak() override { c10::cuda::CUDACachingAllocator::resetPeakStats(index_); }
+  void reset_peak() override {
+    // Those of other threads and streams would count for ever.
+    at::cuda::clearCublasWorkspaces();
+    c10::cuda::CUDACachingAllocator::resetPeakStats(index_);
+  }
   void set_limit(int64_t bytes) override {
     const double share = static_cast<double>(bytes) / static_cast<double>(memory_bytes());
     c10::cuda::CUDACachingAllocator::setMemoryFraction(bytes > 0 ? std::min(1.0, share) : 1.0, index_);
   }
   bool records() const override { return true; }
   std::unique_ptr<RecordedWork> record(const std::function<void()>& work) override {
-    return std::make_unique<RecordedGraph>(index_, work);
+    try {
+      return std::make_unique<RecordedGraph>(index_, work);
+    } catch (const c10::Error& error) {
+      std::fprintf(stderr, "hippodrome: what could be recorded is executed step by step: %s\n",
+                   error.what_without_backtrace());
+      return nullptr;
+    }
   }
 
  private:

@@ -25,7 +25,10 @@ const char* launch(const Params& p, void* stream) {
     const cudaError_t error =
         cudaFuncSetAttribute(reinterpret_cast<const void*>(&run_kernel<Kernel, Params>),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    if (error != cudaSuccess) return cudaGetErrorString(error);
+    if (error != cudaSuccess) {
+      cudaGetLastError();  // or LibTorch would take it for its own next kernel's
+      return cudaGetErrorString(error);
+    }
   }
   run_kernel<Kernel, Params><<<static_cast<unsigned>(blocks), Kernel::kThreads, static_cast<size_t>(shared),
                                static_cast<cudaStream_t>(stream)>>>(p);

@@ -32,13 +32,15 @@ class Accelerator {
   virtual int64_t current_bytes() const = 0;  // of tensors
   virtual int64_t peak_bytes() const = 0;     // since start or the last reset
   virtual void reset_peak() = 0;
-  // An allocation that would pass this many bytes fails with c10::OutOfMemoryError. 0: no limit but the device's own.
+  // An allocation that would pass this many bytes fails with c10::OutOfMemoryError; on a GPU those that LibTorch has
+  // taken for tensors count, used or not. 0: no limit but the device's own.
   virtual void set_limit(int64_t bytes) = 0;
 
   // Whether the device can record at all.
   virtual bool records() const = 0;
-  // Records what `work` enqueues, without executing it; null where the device records nothing. `work` must have run
-  // before, must not look at results on the host, and must keep alive the tensors it reads and writes.
+  // Records what `work` enqueues, without executing it. `work` must have run before, must not look at results on the
+  // host, and must keep alive the tensors it reads and writes. Null where the device records nothing, or not this work:
+  // then it says why in a sentence on standard error, and `work` broke off anywhere.
   virtual std::unique_ptr<RecordedWork> record(const std::function<void()>& work) = 0;
 };
 

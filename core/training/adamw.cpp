@@ -17,21 +17,6 @@ struct AdamW::Group {
   std::vector<Tensor> values, gradients, first_moments, second_moments, steps;
 };
 
-namespace {
-
-// `learning_rate` is a number or a tensor, which LibTorch's operator takes alike.
-template <class Groups, class Rate>
-void update(Groups groups, const AdamW::Options& options, const Rate& learning_rate) {
-  for (auto& [key, group] : groups) {
-    at::_foreach_add_(group.steps, 1);
-    at::_fused_adamw_(group.values, group.gradients, group.first_moments, group.second_moments, /*max_exp_avg_sqs=*/{},
-                      group.steps, learning_rate * key.second, options.beta1, options.beta2, key.first, options.epsilon,
-                      /*amsgrad=*/false, /*maximize=*/false);
-  }
-}
-
-}  // namespace
-
 AdamW::AdamW(Parameters& parameters, const Options& options) : options_(options) {
   for (const ParameterPtr& parameter : parameters.list()) {
     const Tensor zeros = at::zeros_like(parameter->value).detach();
@@ -63,6 +48,24 @@ std::vector<Tensor> AdamW::gradients() const {
   return result;
 }
 
+// `learning_rate` is a number or a tensor, which LibTorch's operator takes alike.
+template <class Rate>
+void AdamW::update(const Rate& learning_rate) {
+  for (auto& [key, group] : groups()) {
+    at::_foreach_add_(group.steps, 1);
+    at::_fused_adamw_(group.values, group.gradients, group.first_moments, group.second_moments, /*max_exp_avg_sqs=*/{},
+                      group.steps, learning_rate * key.second, options_.beta1, options_.beta2, key.first,
+                      options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+  }
+  for (Slot& slot : slots_) slot.written = slot.parameter->value.grad().defined();
+}
+
+void AdamW::count_writes() {
+  for (Slot& slot : slots_) {
+    if (slot.written) slot.parameter->value.unsafeGetTensorImpl()->bump_version();
+  }
+}
+
 void AdamW::clear_gradients() {
   for (Slot& slot : slots_) slot.parameter->value.mutable_grad() = Tensor();
 }
@@ -73,7 +76,8 @@ double AdamW::step(double learning_rate, double clip_norm) {
   if (all.empty()) return 0.0;
   const double norm = at::stack(at::_foreach_norm(all)).norm().item().toDouble();
   if (clip_norm > 0.0 && norm > clip_norm) at::_foreach_mul_(all, clip_norm / norm);
-  update(groups(), options_, learning_rate);
+  update(learning_rate);
+  count_writes();
   clear_gradients();
   return norm;
 }
@@ -84,7 +88,7 @@ Tensor AdamW::step_on_device(const Tensor& learning_rate, double clip_norm) {
   if (all.empty()) return at::zeros_like(learning_rate);
   const Tensor norm = at::stack(at::_foreach_norm(all)).norm();
   if (clip_norm > 0.0) at::_foreach_mul_(all, norm.reciprocal().mul(clip_norm).clamp_max(1.0));
-  update(groups(), options_, learning_rate);
+  update(learning_rate);
   clear_gradients();
   return norm;
 }

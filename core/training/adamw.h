@@ -28,8 +28,13 @@ class AdamW {
   // Clears the gradients.
   double step(double learning_rate, double clip_norm);
   // The same without a look at a value, for steps that a device records: the rate is a scalar float32 tensor on the
-  // parameters' device, and so is the norm that is returned.
+  // parameters' device, and so is the norm that is returned. Whoever runs or replays it calls count_writes().
   Tensor step_on_device(const Tensor& learning_rate, double clip_norm);
+  // Tells who keeps what follows from parameters (core/layer/derived.h) which of them the last step wrote. Neither
+  // LibTorch's fused operator nor a replay does.
+  void count_writes();
+  // Leaves no parameter a gradient.
+  void clear_gradients();
 
   // Moments and step count by name, and the way back. Restoring fails with one sentence naming what is missing or
   // misshapen.
@@ -42,13 +47,15 @@ class AdamW {
   using Groups = std::map<std::pair<double, double>, Group>;
   Groups groups() const;
   std::vector<Tensor> gradients() const;  // those that there are
-  void clear_gradients();
+  template <class Rate>
+  void update(const Rate& learning_rate);
 
   struct Slot {
     ParameterPtr parameter;
     Tensor first_moment;
     Tensor second_moment;
-    Tensor step;  // float32 scalar, as the fused operator wants it
+    Tensor step;           // float32 scalar, as the fused operator wants it
+    bool written = false;  // by the last step
   };
   Options options_;
   std::vector<Slot> slots_;

@@ -66,13 +66,18 @@ RecordedTraining::Result RecordedTraining::run(const Batch& batch, double labels
   batch_.positions.copy_(batch.positions);
   labels_.fill_(labels);
   learning_rate_.fill_(learning_rate);
-  if (executed_ < kWarmups) {
-    ++executed_;
-    work();
-  } else {
-    if (!recorded_) recorded_ = accelerator_.record([this] { work(); });
-    recorded_->replay();
+  if (executed_ == kWarmups && !tried_to_record_) {
+    tried_to_record_ = true;
+    recorded_ = accelerator_.record([this] { work(); });
+    if (!recorded_) optimiser_.clear_gradients();  // what a recording that broke off left
   }
+  if (recorded_) {
+    recorded_->replay();
+  } else {
+    work();
+    if (!settled()) ++executed_;
+  }
+  optimiser_.count_writes();
   return {sum_.item().toDouble(), auxiliary_.item().toDouble(), gradient_norm_.item().toDouble()};
 }
 

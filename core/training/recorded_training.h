@@ -31,8 +31,12 @@ class RecordedTraining {
     double gradient_norm;  // before clipping
   };
   // One update on `batch`, of which `labels` positions are labelled. The first calls execute the step as it is, for
-  // libraries choose and allocate then; later ones replay.
+  // libraries choose and allocate then; later ones replay, or go on executing where the device could not record it.
   Result run(const Batch& batch, double labels, double learning_rate);
+  // Whether the calls that execute and record are done, so that the next take the same time each; and whether they
+  // replay.
+  bool settled() const { return tried_to_record_; }
+  bool replays() const { return recorded_ != nullptr; }
 
   // Memory that the forward pass leaves for the backward pass, of the last step that was executed rather than replayed.
   int64_t activation_bytes() const { return activation_bytes_; }
@@ -51,6 +55,7 @@ class RecordedTraining {
   Tensor sum_, auxiliary_, gradient_norm_;  // what it writes
   int64_t activation_bytes_ = 0;
   int executed_ = 0;
+  bool tried_to_record_ = false;
   std::unique_ptr<RecordedWork> recorded_;
 };
 

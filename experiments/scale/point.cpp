@@ -120,10 +120,13 @@ Measured measure_training(const PointSpec& spec, LanguageModel& model, Accelerat
     loss.objective(static_cast<double>(loss.labels)).backward();
     optimiser.step(/*learning_rate=*/1e-5, /*clip_norm=*/1.0);
   };
+  // Executing and recording take longer than what is measured.
+  while (recorded && !recorded->settled()) step();
   const int64_t weights = parameter_bytes(model);
   Measured result = measure_phase(spec, accelerator, step, [&] {
     return MemoryParts{.weights = weights, .gradients = weights, .optimizer = 2 * weights, .activations = activations};
   }, recorded != nullptr);
+  result.recorded = recorded && recorded->replays();
   result.batch = rows;
   result.tokens = static_cast<double>(rows * spec.length * (model.encoder() ? 2 : 1));
   model.parameters().set_requires_grad(false);

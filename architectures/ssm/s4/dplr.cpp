@@ -9,6 +9,7 @@
 #include <ATen/ops/linalg_inv.h>
 #include <ATen/ops/linalg_inv_ex.h>
 #include <ATen/ops/real.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/view_as_complex.h>
 #include <ATen/ops/view_as_real.h>
 #include <ATen/ops/zeros.h>
@@ -27,6 +28,18 @@ namespace {
 // 2 Re Σ_n left_i right_j: [H, I, J] from [H, I, N/2] and [H, J, N/2].
 Tensor real_products(const Tensor& left, const Tensor& right) {
   return at::real(left.unsqueeze(2).mul(right.unsqueeze(1)).sum(-1)).mul(2.0);
+}
+
+// Of matrices [H, R, R] with the few ranks that HiPPO's systems have, by formula, which a device can record. No look at
+// whether they are singular, for which a GPU would have to be waited for.
+Tensor small_inverses(const Tensor& m) {
+  if (m.size(-1) == 1) return m.reciprocal();
+  if (m.size(-1) > 2) return std::get<0>(at::linalg_inv_ex(m));
+  const auto entry = [&](int64_t row, int64_t column) { return m.select(1, row).select(1, column); };
+  const Tensor determinant = entry(0, 0).mul(entry(1, 1)).sub(entry(0, 1).mul(entry(1, 0)));
+  const Tensor adjugate =
+      at::stack({entry(1, 1), entry(0, 1).neg(), entry(1, 0).neg(), entry(0, 0)}, -1).view(m.sizes());
+  return adjugate.div(determinant.view({-1, 1, 1}));
 }
 
 Tensor pairs_of(const Tensor& complex) { return at::view_as_real(complex.resolve_conj()); }
@@ -51,8 +64,8 @@ DplrRecurrence bilinear(const DplrSystem& system) {
   const Tensor D = z.neg().add(1.0).reciprocal().unsqueeze(1);  // [H, 1, N/2]
   const Tensor DP = D.mul(system.P), DB = D.mul(system.B.unsqueeze(1)), adjoint = system.P.conj();
   const Tensor half_step = half.unsqueeze(-1), gram = real_products(adjoint, DP);
-  // No look at whether it is singular, for which a GPU would have to be waited for: with Re Λ < 0 it never is.
-  const Tensor M = std::get<0>(at::linalg_inv_ex(at::eye(gram.size(-1), gram.options()).add(gram.mul(half_step))));
+  // With Re Λ < 0 it is never singular.
+  const Tensor M = dplr_detail::small_inverses(at::eye(gram.size(-1), gram.options()).add(gram.mul(half_step)));
   // D P M [H, R, N/2], and M P*DB [H, R, 1].
   const Tensor DPM = DP.unsqueeze(2).mul(M.unsqueeze(-1)).sum(1);
   const Tensor PDB = real_products(adjoint, DB);

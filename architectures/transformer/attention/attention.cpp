@@ -6,10 +6,12 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "architectures/transformer/causal_attention/causal_attention.h"
 
@@ -112,7 +114,8 @@ Attention::Attention(const Config& config, const Site& site)
       heads_(config.heads),
       kv_heads_(attention_detail::kv_heads(config)),
       head_size_(attention_detail::head_size(config, site)),
-      frequencies_(rotary_frequencies(head_size_, config.rope_base, attention_detail::scaling(config))),
+      frequencies_(
+          at::tensor(rotary_frequencies(head_size_, config.rope_base, attention_detail::scaling(config)), at::kDouble)),
       qkv_(site.width, (heads_ + 2 * kv_heads_) * head_size_, attention_detail::options(config, config.qkv_bias, 0.02)),
       out_(heads_ * head_size_, site.output_width,
            attention_detail::options(config, config.output_bias, 0.02 / std::sqrt(static_cast<double>(site.blocks)))) {
@@ -174,9 +177,10 @@ Tensor Attention::weighted_sum(const Tensor& q, const Tensor& k, const Tensor& v
   return at::matmul(grouped, v.to(grouped.scalar_type())).view({rows, heads_, length, head_size_}).to(q.scalar_type());
 }
 
-QueriesKeysValues Attention::split_heads(const Tensor& projected, const Context& context) const {
+QueriesKeysValues Attention::split_heads(const Tensor& projected, const Context& context) {
   if (config_.positions == "rope") {
-    const Tensor table = rotary_table(context.positions, frequencies_, projected.scalar_type());
+    const Tensor table =
+        rotary_table(context.positions, frequencies_.on(context.positions.device()), projected.scalar_type());
     return rotate_heads(projected, heads_, kv_heads_, table,
                         config_.rope_layout == "half" ? RotaryLayout::kHalf : RotaryLayout::kInterleaved);
   }

@@ -1,12 +1,12 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "architectures/transformer/attention/rotary.h"
 #include "core/base/config.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
+#include "core/tensor/device_constant.h"
 
 namespace hippodrome {
 
@@ -54,7 +54,7 @@ class Attention final : public Layer {
     OptionalTensor op_positions() const { return positions.defined() ? OptionalTensor(positions) : std::nullopt; }
   };
   // A projection [B, L, (H + 2G) hd] as queries, keys and values, the first two at their positions.
-  QueriesKeysValues split_heads(const Tensor& projected, const Context& context) const;
+  QueriesKeysValues split_heads(const Tensor& projected, const Context& context);
   // The mask of tokens [begin, end) over keys [first, end), [B or 1, 1, queries, keys] bool.
   Tensor visible(const Sight& sight, int64_t begin, int64_t end, int64_t first, const Tensor& like) const;
   // By the weights themselves, as the reference for both sides: q [B, H, L, hd], k, v [B, G, T, hd] -> [B, H, L, hd].
@@ -69,9 +69,9 @@ class Attention final : public Layer {
   Config config_;
   std::string name_;
   int64_t heads_, kv_heads_, head_size_;
-  std::vector<double> frequencies_;  // radians per position, [hd / 2]
-  Linear qkv_;                       // [(H + 2G) hd, D]: queries, keys, values
-  Linear out_;                       // [E, H hd]
+  DeviceConstant frequencies_;  // radians per position, [hd / 2]
+  Linear qkv_;                  // [(H + 2G) hd, D]: queries, keys, values
+  Linear out_;                  // [E, H hd]
 };
 
 }  // namespace hippodrome

@@ -5,7 +5,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -28,7 +27,7 @@ constexpr int64_t kTurns = 64;
 
 // positions [rows, L] -> table [rows, L, 2 half].
 template <class T>
-void fill_table(const Tensor& positions, const std::vector<double>& frequencies, Tensor& table) {
+void fill_table(const Tensor& positions, c10::ArrayRef<double> frequencies, Tensor& table) {
   const auto half = static_cast<int64_t>(frequencies.size()), length = positions.size(1);
   const int64_t row_stride = positions.stride(0), stride = positions.stride(1);
   const auto* at = positions.const_data_ptr<int64_t>();
@@ -209,19 +208,22 @@ std::vector<double> rotary_frequencies(int64_t head_size, double base, const Rot
   return frequencies;
 }
 
-Tensor rotary_table(const Tensor& positions, const std::vector<double>& frequencies, at::ScalarType activations) {
+Tensor rotary_table(const Tensor& positions, const Tensor& frequencies, at::ScalarType activations) {
+  TORCH_CHECK(frequencies.dim() == 1 && frequencies.scalar_type() == at::kDouble && frequencies.is_contiguous() &&
+                  frequencies.device() == positions.device(),
+              "rotary_table takes float64 frequencies [hd / 2] on the device of the positions; got ",
+              frequencies.scalar_type(), " ", frequencies.sizes(), " on ", frequencies.device());
   const Tensor distinct = positions.size(0) > 1 && positions.stride(0) == 0 ? positions.narrow(0, 0, 1) : positions;
   const auto dtype = activations == at::kDouble ? at::kDouble : at::kFloat;
-  const auto width = static_cast<int64_t>(2 * frequencies.size());
   if (positions.device().is_cpu()) {
-    Tensor table = at::empty({distinct.size(0), distinct.size(1), width}, positions.options().dtype(dtype));
-    dtype == at::kDouble ? rotary_detail::fill_table<double>(distinct, frequencies, table)
-                         : rotary_detail::fill_table<float>(distinct, frequencies, table);
+    Tensor table =
+        at::empty({distinct.size(0), distinct.size(1), 2 * frequencies.size(0)}, positions.options().dtype(dtype));
+    const c10::ArrayRef<double> values(frequencies.const_data_ptr<double>(), static_cast<size_t>(frequencies.numel()));
+    dtype == at::kDouble ? rotary_detail::fill_table<double>(distinct, values, table)
+                         : rotary_detail::fill_table<float>(distinct, values, table);
     return table;
   }
-  // Without waiting: memory that is not pinned has been read when the call returns.
-  const Tensor factors = at::tensor(frequencies, at::kDouble).to(positions.device(), /*non_blocking=*/true);
-  const Tensor angles = distinct.to(at::kDouble).unsqueeze(-1).mul(factors);
+  const Tensor angles = distinct.to(at::kDouble).unsqueeze(-1).mul(frequencies);
   return at::cat({angles.cos(), angles.sin()}, -1).to(dtype);
 }
 

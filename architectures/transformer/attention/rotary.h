@@ -27,9 +27,9 @@ std::vector<double> rotary_frequencies(int64_t head_size, double base, const Rot
 enum class RotaryLayout { kHalf, kInterleaved };
 
 // Cosines and sines of position · frequency, [B or 1, L, hd] as cosines then sines, float32 or, for float64
-// activations, float64. positions [B, L] int64; rows that share their memory are computed once. Angles are taken in
-// float64: in float32 they lose a digit per tenfold position.
-Tensor rotary_table(const Tensor& positions, const std::vector<double>& frequencies, at::ScalarType activations);
+// activations, float64. positions [B, L] int64; rows that share their memory are computed once. frequencies [hd / 2]
+// float64, on the same device. Angles are taken in float64: in float32 they lose a digit per tenfold position.
+Tensor rotary_table(const Tensor& positions, const Tensor& frequencies, at::ScalarType activations);
 
 // x [B, L, H, hd] rotated by the table of `rotary_table`; contiguous, in x's dtype. Differentiable any number of times,
 // in x.

@@ -21,9 +21,11 @@ Attention::Config grouped(const std::string& kernel = "fused") {
   return config;
 }
 
+Tensor frequencies(int64_t head_size) { return at::tensor(rotary_frequencies(head_size, 1e4), at::kDouble); }
+
 TEST(Rotary, MatchesKnownValuesInBothLayouts) {
   const Tensor q = at::tensor({1.0, 2.0, 3.0, 4.0}, at::kDouble).view({1, 1, 1, 4});
-  const Tensor table = rotary_table(at::tensor({3}, at::kLong).view({1, 1}), rotary_frequencies(4, 1e4), at::kDouble);
+  const Tensor table = rotary_table(at::tensor({3}, at::kLong).view({1, 1}), frequencies(4), at::kDouble);
   const Tensor interleaved = at::tensor({-1.27223251, -1.83886499, 2.8786681, 4.08818664}, at::kDouble);
   const Tensor half = at::tensor({-1.41335252, 1.87911807, -2.82885748, 4.05819114}, at::kDouble);
   EXPECT_LT(farthest(rotate(q, table, RotaryLayout::kInterleaved).view(-1), interleaved), 1e-8);
@@ -32,7 +34,7 @@ TEST(Rotary, MatchesKnownValuesInBothLayouts) {
 
 TEST(Rotary, GradientIsTheRotationBack) {
   const Tensor positions = at::arange(5).unsqueeze(0);
-  const Tensor table = rotary_table(positions, rotary_frequencies(6, 1e4), at::kDouble);
+  const Tensor table = rotary_table(positions, frequencies(6), at::kDouble);
   for (const RotaryLayout layout : {RotaryLayout::kHalf, RotaryLayout::kInterleaved}) {
     const Tensor x = drawn({2, 5, 3, 6}, 1).requires_grad_(), other = drawn({2, 5, 3, 6}, 2);
     const Tensor y = rotate(x, table, layout);
@@ -45,7 +47,7 @@ TEST(Rotary, GradientIsTheRotationBack) {
 // Parts of unequal head counts, as grouped keys have them, against rotations of each; the gradients too, once as
 // LibTorch's graph calls them and once where they get a graph of their own.
 TEST(Rotary, HeadsOfAProjectionRotateAsTheirPartsDo) {
-  const Tensor table = rotary_table(at::arange(5).unsqueeze(0), rotary_frequencies(6, 1e4), at::kDouble);
+  const Tensor table = rotary_table(at::arange(5).unsqueeze(0), frequencies(6), at::kDouble);
   for (const RotaryLayout layout : {RotaryLayout::kHalf, RotaryLayout::kInterleaved}) {
     for (const bool graph : {false, true}) {
       const Tensor projected = drawn({2, 5, (3 + 2 * 2) * 6}, 1).requires_grad_();
@@ -67,24 +69,25 @@ TEST(Rotary, HeadsOfAProjectionRotateAsTheirPartsDo) {
 
 TEST(Rotary, KeepsItsPrecisionFarOut) {
   const Tensor far = at::tensor({1000003}, at::kLong).view({1, 1});
-  const Tensor table = rotary_table(far, rotary_frequencies(8, 1e4), at::kFloat);
+  const Tensor table = rotary_table(far, frequencies(8), at::kFloat);
   EXPECT_NEAR(table.view(-1)[0].item().toDouble(), std::cos(1000003.0), 1e-7);
 }
 
-// Runs of consecutive positions turn on from their first; whatever the positions, the table holds their cosines and sines.
+// Runs of consecutive positions turn on from their first; whatever the positions, the table holds their cosines and
+// sines.
 TEST(Rotary, TableHoldsCosinesAndSinesOfAnyPositions) {
-  const auto frequencies = rotary_frequencies(6, 1e4);
+  const Tensor own = frequencies(6);
   const Tensor run = at::arange(1'000'000, 1'000'150);
   const Tensor jumps = at::arange(150).mul(37).remainder(101).sub(1);
   const Tensor positions = at::cat({run.unsqueeze(0), jumps.unsqueeze(0)});
-  const Tensor table = rotary_table(positions, frequencies, at::kDouble);
-  const Tensor angles = positions.to(at::kDouble).unsqueeze(-1).mul(at::tensor(frequencies, at::kDouble));
+  const Tensor table = rotary_table(positions, own, at::kDouble);
+  const Tensor angles = positions.to(at::kDouble).unsqueeze(-1).mul(own);
   // Angles of 10⁶ carry an error of 10⁻¹⁰ themselves.
   EXPECT_LT(farthest(table, at::cat({angles.cos(), angles.sin()}, -1)), 1e-10);
   EXPECT_LT(farthest(table[1], at::cat({angles.cos(), angles.sin()}, -1)[1]), 1e-13);
   // Rows that share their memory share their table; columns may be strided.
-  EXPECT_EQ(rotary_table(run.expand({3, 150}), frequencies, at::kFloat).size(0), 1);
-  EXPECT_LT(farthest(rotary_table(positions.t().contiguous().t(), frequencies, at::kDouble), table), 1e-15);
+  EXPECT_EQ(rotary_table(run.expand({3, 150}), own, at::kFloat).size(0), 1);
+  EXPECT_LT(farthest(rotary_table(positions.t().contiguous().t(), own, at::kDouble), table), 1e-15);
 }
 
 TEST(Rotary, FrequenciesMatchKnownValues) {

@@ -1,10 +1,12 @@
 // Every layer on a GPU, where there is one: it keeps the laws there and computes what the CPU does, with float32 and
-// bfloat16 inputs, and decodes alike from a recorded step.
+// bfloat16 inputs, and decodes and trains alike from recorded steps.
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "architectures/registry.h"
@@ -12,6 +14,8 @@
 #include "core/laws/specimen.h"
 #include "core/model/language_model.h"
 #include "core/tensor/accelerator.h"
+#include "core/training/recorded_training.h"
+#include "tests/core/tensor/recorder.h"
 
 namespace hippodrome::gpu_laws_test {
 namespace {
@@ -101,6 +105,52 @@ TEST_P(Gpu, DecodesFromARecordedStep) {
     const Tensor want = (*model)->logits((*model)->hidden(token, context, &plain_state).select(1, 0));
     EXPECT_TRUE(at::equal(got, want)) << position;
   }
+}
+
+// A training step that is replayed against one that is executed anew each time; and what layers keep of their
+// parameters must follow the replays.
+TEST_P(Gpu, TrainsFromARecordedStep) {
+  ModelConfig config;
+  config.pattern = {GetParam()};
+  config.repeats = 2;
+  config.width = 16;
+  constexpr int64_t kVocabulary = 11;
+  const auto options = at::TensorOptions(at::kFloat).device(gpu_->device());
+  const auto make = [&] {
+    auto model = LanguageModel::make(config, kVocabulary, "models.gpu", registry());
+    if (model.ok()) (*model)->parameters().materialise(/*seed=*/3, options);
+    return model;
+  };
+  const auto recorded_model = make(), executed_model = make(), fresh = make();
+  if (!recorded_model.ok()) GTEST_SKIP() << recorded_model.status();
+  Parameters &recorded_values = (*recorded_model)->parameters(), &executed_values = (*executed_model)->parameters();
+  recorded_values.set_requires_grad(true);
+  executed_values.set_requires_grad(true);
+  AdamW recorded_optimiser(recorded_values, {}), executed_optimiser(executed_values, {});
+  Batch batch;
+  batch.tokens = at::arange(2 * 40).remainder(kVocabulary).view({2, 40});
+  batch.labels = batch.tokens.roll(-1, 1);
+  batch.positions = Context::plain(2, 40, 0, at::kCPU).positions;
+  toys::Recorder executing(gpu_->device());
+  const auto recorded = RecordedTraining::make(**recorded_model, recorded_optimiser, batch, {}, *gpu_),
+             executed = RecordedTraining::make(**executed_model, executed_optimiser, batch, {}, executing);
+  if (!recorded) GTEST_SKIP() << "the layer looks at values on the host";
+  const auto logits = [&](LanguageModel& model) {
+    const at::NoGradGuard no_grad;
+    const Context context = Context::plain(2, 40, 0, gpu_->device());
+    return model.logits(model.hidden(batch.tokens.to(gpu_->device()), context, /*state=*/nullptr));
+  };
+  for (int step = 0; step < 8; ++step) {
+    const auto got = recorded->run(batch, 80.0, 1e-2), want = executed->run(batch, 80.0, 1e-2);
+    EXPECT_NEAR(got.sum, want.sum, 1e-4 * std::abs(want.sum)) << step;
+    EXPECT_NEAR(got.gradient_norm, want.gradient_norm, 1e-3 * want.gradient_norm) << step;
+    for (const ParameterPtr& parameter : (*fresh)->parameters().list()) {
+      const at::NoGradGuard no_grad;
+      parameter->value.copy_(recorded_values.find(parameter->name)->value);
+    }
+    EXPECT_TRUE(at::equal(logits(**recorded_model), logits(**fresh))) << step;
+  }
+  EXPECT_TRUE(recorded->replays());
 }
 
 std::vector<std::string> layers() {

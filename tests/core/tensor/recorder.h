@@ -9,10 +9,12 @@
 
 namespace hippodrome::toys {
 
-// The CPU, pretending to record: a replay calls the work again, on the same tensors. Counts both.
-class Recorder final : public Accelerator {
+// A device that pretends to record: a replay calls the work again, on the same tensors. Counts both.
+class Recorder : public Accelerator {
  public:
-  c10::Device device() const override { return c10::DeviceType::CPU; }
+  explicit Recorder(c10::Device device = c10::DeviceType::CPU) : device_(device) {}
+
+  c10::Device device() const override { return device_; }
   std::string name() const override { return "recorder"; }
   int64_t memory_bytes() const override { return 0; }
   void synchronise() override {}
@@ -38,6 +40,7 @@ class Recorder final : public Accelerator {
     std::function<void()> work;
     int& replays;
   };
+  c10::Device device_;
 };
 
 }  // namespace hippodrome::toys
