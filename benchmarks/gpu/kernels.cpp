@@ -61,8 +61,10 @@ std::function<void()> work_of(Direction direction, const std::function<Tensor()>
 }
 
 // Null where the rival has no such direction.
-std::function<void()> work_of(Direction direction, const Rival& rival, const std::vector<Tensor>& inputs) {
+std::function<void()> work_of(Direction direction, const Rival& rival, const std::vector<Tensor>& problem_inputs) {
   if (direction != Direction::kForward && !rival.differentiable) return nullptr;
+  const std::vector<Tensor>& inputs = rival.inputs.empty() ? problem_inputs : rival.inputs;
+  for (const Tensor& input : inputs) input.set_requires_grad(direction != Direction::kForward);
   if (!rival.backward || direction == Direction::kForward) return work_of(direction, rival.forward, inputs);
   if (direction == Direction::kBackward) return rival.backward;
   return [rival] {

@@ -23,6 +23,7 @@ struct Rival {
   std::function<at::Tensor()> forward;  // the result of Problem::forward, up to rounding
   // The gradients, enqueued; empty: through autograd of `forward`, whose graph is made once.
   std::function<void()> backward = {};
+  std::vector<at::Tensor> inputs = {};                 // in the layout that it likes best; empty: the problem's
   bool differentiable = true;                          // false: forward alone is measured
   double target_forward = 0.0, target_backward = 0.0;  // how many times as fast we mean to be on an H200; 0: no target
 };

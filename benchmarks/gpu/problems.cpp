@@ -51,7 +51,8 @@ Problem scan(const Shape& s, at::TensorOptions options) {
   problem.forward_work = {.flops = (7 * n + 10) * elements, .specials = (n + 4) * elements};
   problem.backward_work = {.flops = 20 * n * elements, .specials = (n + 6) * elements};
   if (elements * n * 4 * 6 < kRoom) {
-    problem.rivals.push_back({"libtorch_doubling", [in] { return rivals::selective_scan_by_doubling(in); }, {}, false});
+    problem.rivals.push_back(
+        {"libtorch_doubling", [in] { return rivals::selective_scan_by_doubling(in); }, {}, {}, false});
   }
   return problem;
 }
@@ -102,7 +103,10 @@ Problem convolution(const Shape& s, at::TensorOptions options) {
   problem.forward = [=] { return causal_conv1d(x, weight, bias, "silu").y; };
   problem.forward_work = {.flops = (2 * k + 3) * elements, .specials = 2 * elements};
   problem.backward_work = {.flops = (6 * k + 10) * elements, .specials = 2 * elements};
-  problem.rivals = {{"libtorch_conv1d", [=] { return rivals::conv1d_silu(x, weight, bias); }}};
+  const Tensor contiguous = x.contiguous();
+  Rival rival{"libtorch_conv1d", [=] { return rivals::conv1d_silu(contiguous, weight, bias); }};
+  rival.inputs = {contiguous, weight, bias};
+  problem.rivals = {rival};
   return problem;
 }
 

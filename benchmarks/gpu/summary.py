@@ -52,7 +52,7 @@ def verdict(reached, target):
 
 
 def print_kernels(rows):
-    print(f"{'kernel':46}{'µs':>10}{'GB/s':>8}{'TFLOP/s':>9}{'share':>7}  rivals")
+    print(f"{'kernel':46}{'µs':>10}{'GB/s':>8}{'TFLOP/s':>9}{'share':>7}{'peak MB':>9}  rivals")
     for row in rows:
         name = row["name"].split("/iterations:")[0].removeprefix("gpu/")
         if row.get("error_occurred") or row.get("skipped"):
@@ -62,7 +62,7 @@ def print_kernels(rows):
                   for key in row if key.startswith("times_")]
         time = row.get("median_us", row["real_time"])
         print(f"{name:46}{time:>10.1f}{row.get('bytes_per_second', 0) / 1e9:>8.0f}{row.get('flop_per_second', 0) / 1e12:>9.1f}"
-              f"{row.get('share_of_bound', 0):>7.2f}  {'; '.join(rivals)}")
+              f"{row.get('share_of_bound', 0):>7.2f}{row.get('peak_MB', 0):>9.0f}  {'; '.join(rivals)}")
 
 
 def print_peers(rows):
