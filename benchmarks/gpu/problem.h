@@ -28,7 +28,8 @@ struct Rival {
   double target_forward = 0.0, target_backward = 0.0;  // how many times as fast we mean to be on an H200; 0: no target
 };
 
-// One call's work. `inputs` are what gradients are asked for.
+// One call's work. `inputs` are what gradients are asked for, drawn by LibTorch's generator; below 2^20 numbers a
+// tensor is the same on every device.
 struct Problem {
   std::vector<at::Tensor> inputs;
   std::function<at::Tensor()> forward;

@@ -5,6 +5,7 @@
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/stack.h>
+#include <c10/util/accumulate.h>
 
 #include <tuple>
 
@@ -28,7 +29,18 @@ namespace {
 constexpr double kRoom = 60e9;  // bytes that a rival may take
 
 double as_double(int64_t x) { return static_cast<double>(x); }
-Tensor normal(std::vector<int64_t> sizes, const at::TensorOptions& options) { return at::randn(sizes, options); }
+// Small ones are drawn on the CPU, so that after at::manual_seed every device gets the same.
+Tensor drawn(Tensor (*draw)(at::IntArrayRef, at::TensorOptions), const std::vector<int64_t>& sizes,
+             const at::TensorOptions& options) {
+  const bool small = c10::multiply_integers(sizes) < int64_t{1} << 20;
+  return small ? draw(sizes, options.device(at::kCPU)).to(options.device()) : draw(sizes, options);
+}
+Tensor normal(const std::vector<int64_t>& sizes, const at::TensorOptions& options) {
+  return drawn(at::randn, sizes, options);
+}
+Tensor uniform(const std::vector<int64_t>& sizes, const at::TensorOptions& options) {
+  return drawn(at::rand, sizes, options);
+}
 at::TensorOptions in_float(const at::TensorOptions& options) { return options.dtype(at::kFloat); }
 
 // Mamba-1's, with all that its layer asks for. Per element and N states, after Mamba's recurrence step by step: 7 N +
@@ -39,10 +51,10 @@ Problem scan(const Shape& s, at::TensorOptions options) {
   const auto by_state = [&] { return normal({s.batch, s.length, states}, options).transpose(1, 2); };
   SelectiveScanArguments in;
   in.u = tokens(), in.delta = tokens(), in.z = tokens();
-  in.A = at::rand({s.width, states}, in_float(options)).add(0.5).neg();
+  in.A = uniform({s.width, states}, in_float(options)).add(0.5).neg();
   in.B = by_state(), in.C = by_state();
-  in.D = at::rand({s.width}, in_float(options));
-  in.delta_bias = at::rand({s.width}, in_float(options)).sub(4.0);
+  in.D = uniform({s.width}, in_float(options));
+  in.delta_bias = uniform({s.width}, in_float(options)).sub(4.0);
   in.delta_softplus = true;
   const double elements = as_double(s.batch * s.length * s.width), n = as_double(states);
   Problem problem;
@@ -66,7 +78,7 @@ bool has_rival_op(const char* name) { return c10::Dispatcher::singleton().findSc
 // Per element two exponentials and a reciprocal, some 20 operations; backward as many again for the states and as many
 // for the gradients.
 Problem wkv(const Shape& s, at::TensorOptions options) {
-  const Tensor w = at::rand({s.width}, in_float(options)).neg(), u = at::rand({s.width}, in_float(options));
+  const Tensor w = uniform({s.width}, in_float(options)).neg(), u = uniform({s.width}, in_float(options));
   const Tensor k = normal({s.batch, s.length, s.width}, options), v = normal({s.batch, s.length, s.width}, options);
   const double elements = as_double(s.batch * s.length * s.width);
   Problem problem;
@@ -130,8 +142,8 @@ Problem state_space_duality(const Shape& s, at::TensorOptions options) {
   const int64_t size = 64, states = 128;
   SsdArguments in;
   in.x = normal({s.batch, s.length, s.width, size}, options);
-  in.dt = at::rand({s.batch, s.length, s.width}, options).mul(0.1);
-  in.A = at::rand({s.width}, in_float(options)).add(0.5).neg();
+  in.dt = uniform({s.batch, s.length, s.width}, options).mul(0.1);
+  in.A = uniform({s.width}, in_float(options)).add(0.5).neg();
   in.B = normal({s.batch, s.length, 1, states}, options), in.C = normal({s.batch, s.length, 1, states}, options);
   const double token_heads = as_double(s.batch * s.length * s.width);
   const double products = as_double(4 * states * size + ssd_kernel::kTile * size) +
@@ -155,7 +167,7 @@ Problem s4_kernel(const Shape& s, at::TensorOptions options) {
   const int64_t rows = 4, states = 32, nodes = s.length / 2 + 1;
   const Tensor v = normal({s.width, rows, states, 2}, options);
   // S4's initialisation: real parts -1/2, imaginary parts pi n, times half of a step of 1e-3 to 1e-1.
-  const Tensor step = at::rand({s.width, 1, 1}, options).mul(4.6).sub(6.9).exp().mul(0.5);
+  const Tensor step = uniform({s.width, 1, 1}, options).mul(4.6).sub(6.9).exp().mul(0.5);
   const Tensor imaginary = at::arange(states, options).mul(3.14159265).expand({s.width, states});
   const Tensor lambda = at::stack({at::ones_like(imaginary).mul(-0.5), imaginary}, -1).mul(step);
   const double pairs = as_double(s.width * states * nodes), m = as_double(rows);
