@@ -45,29 +45,34 @@ foreach(name torch_cuda c10_cuda)
   set_target_properties(torch::${name} PROPERTIES IMPORTED_LOCATION ${torch_folder}/lib/lib${name}.so)
 endforeach()
 
+# cuda_library(NAME SOURCE…): a shared library of kernels and their bindings.
+function(cuda_library name)
+  add_library(${name} SHARED ${ARGN})
+  # c10's CUDA headers include cuda_runtime_api.h in the plain C++ files, too.
+  target_include_directories(${name} SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  # C++17, or CMake would want for CUDA the C++20 of the rest: CMake 3.25 does not know that this nvcc has it.
+  set_target_properties(${name} PROPERTIES CUDA_STANDARD 17)
+  target_compile_options(${name} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:--resource-usage -Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
+  # --no-as-needed: nothing here names a symbol of libtorch_cuda, but loading it is what registers LibTorch's CUDA side.
+  # --allow-shlib-undefined: on a machine without a GPU the small set of wheels lacks libraries that libtorch_cuda itself needs;
+  # this library links there all the same, though it cannot be loaded.
+  target_link_options(${name} PRIVATE LINKER:--allow-shlib-undefined)
+  target_link_libraries(${name} PRIVATE
+    hippodrome_flags torch::cpu torch::c10
+    -Wl,--no-as-needed torch::torch_cuda torch::c10_cuda -Wl,--as-needed ${cuda_runtime})
+  set_target_properties(${name} PROPERTIES BUILD_RPATH "${torch_folder}/lib;${cuda_runtime_folder}")
+endfunction()
+
 file(GLOB_RECURSE cuda_kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu)
 set_source_files_properties(${cuda_kernel_sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/architectures/cuda.cu ${PROJECT_SOURCE_DIR}/architectures/cuda_op.cpp
      ${PROJECT_SOURCE_DIR}/core/cuda/cuda_accelerator.cpp)
 joined_sources(joined_cuda_sources hippodrome_cuda ${cuda_sources})
-add_library(hippodrome_cuda SHARED ${joined_cuda_sources})
-# c10's CUDA headers include cuda_runtime_api.h in the plain C++ files, too.
-target_include_directories(hippodrome_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
-# C++17, or CMake would want for CUDA the C++20 of the rest: CMake 3.25 does not know that this nvcc has it.
-set_target_properties(hippodrome_cuda PROPERTIES CUDA_STANDARD 17)
-target_compile_options(hippodrome_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:--resource-usage -Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>)
+cuda_library(hippodrome_cuda ${joined_cuda_sources})
 # Registers and memory of every kernel, kept as cuda_kernels.tsv.
 set(cuda_launcher ${CMAKE_CURRENT_LIST_DIR}/cuda_resources compile ${CMAKE_CUDA_COMPILER_LAUNCHER})
 set_target_properties(hippodrome_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${cuda_launcher}")
 add_custom_command(TARGET hippodrome_cuda POST_BUILD VERBATIM
   COMMAND ${CMAKE_CURRENT_LIST_DIR}/cuda_resources table ${PROJECT_BINARY_DIR}/CMakeFiles/hippodrome_cuda.dir
           ${PROJECT_BINARY_DIR}/cuda_kernels.tsv)
-# --no-as-needed: nothing here names a symbol of libtorch_cuda, but loading it is what registers LibTorch's CUDA side.
-# --allow-shlib-undefined: on a machine without a GPU the small set of wheels lacks libraries that libtorch_cuda itself needs; this
-# library links there all the same, though it cannot be loaded.
-target_link_options(hippodrome_cuda PRIVATE LINKER:--allow-shlib-undefined)
-target_link_libraries(hippodrome_cuda PRIVATE
-  hippodrome_flags torch::cpu torch::c10
-  -Wl,--no-as-needed torch::torch_cuda torch::c10_cuda -Wl,--as-needed ${cuda_runtime})
-set_target_properties(hippodrome_cuda PROPERTIES BUILD_RPATH "${torch_folder}/lib;${cuda_runtime_folder}")

@@ -19,6 +19,15 @@ export PYTHON=$python
 # Nothing of the build may be needed.
 LD_TRACE_LOADED_OBJECTS=1 "$work/bundle/run" hippodrome | grep -F "$build" && fail "it loads libraries of the build"
 
+# Everything that only a GPU can show, which here is that there is none; and its table, of nothing.
+GPU_FILE=$work/no-gpu "$work/bundle/benchmarks/gpu/run" "$work/results" 2>"$work/error" && fail "it measures without a GPU"
+grep -q "has no NVIDIA GPU" "$work/error" || fail "it does not say that there is no GPU: $(cat "$work/error")"
+[ ! -e "$work/results" ] || fail "it leaves a folder of no results"
+mkdir "$work/results"
+"$PYTHON" "$work/bundle/benchmarks/gpu/summary.py" "$work/results" | grep -q "^kernels: not run" || fail "no summary"
+"$work/bundle/run" hippodrome plan experiments/recipes/scale-gpu.toml | grep -q "^mamba: " || fail "the recipe for GPUs is missing"
+[ -f "$work/bundle/lib/libhippodrome_rivals.so" ] || fail "the kernels' rivals are missing"
+
 mkdir -p "$work/old/torch"
 echo "__version__ = '2.10.0+cu130'" >"$work/old/torch/version.py"
 touch "$work/old/torch/__init__.py"
