@@ -20,6 +20,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(hippodrome_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
 # The wheel's OpenMP runtime is linked by path (packages.cmake); -fopenmp at link time would add a second one.
+
 # For what is not timed: a release compiles it with -O1 where the kernels have -O3. The emulated CUDA kernels of the tests
 # take a third of the time that way, the program's own files four fifths.
 add_library(hippodrome_quick_to_compile INTERFACE)
