@@ -211,6 +211,15 @@ def swiglu(inputs, batch, channels, length, options):
     return (inputs.normal(batch, length, 2 * channels),), {}
 
 
+def gated_rms_norm(inputs, batch, channels, length, options):
+    args = (
+        inputs.normal(batch, length, channels),
+        inputs.normal(batch, length, channels),
+        inputs.normal(channels),
+    )
+    return args, {"groups": 2, "epsilon": 1e-3, "norm_before_gate": True} if options else {}
+
+
 def causal_attention(inputs, batch, channels, length, options, shared=1):
     heads = 2 * shared
     size = channels // 2
@@ -288,6 +297,7 @@ CASES = {
     "diagonal_scan": {"diagonal_scan": diagonal_scan},
     "causal_fir": {"causal_fir": causal_fir},
     "swiglu": {"swiglu": swiglu},
+    "gated_rms_norm": {"gated_rms_norm": gated_rms_norm},
     "causal_attention": {
         "causal_attention": causal_attention,
         "grouped": functools.partial(causal_attention, shared=2),
@@ -302,7 +312,7 @@ CASES = {
     "dplr_scan": {"dplr_scan": dplr_scan, "one rank": functools.partial(dplr_scan, rank=1)},
     "cauchy": {"cauchy": cauchy},
 }
-POSITION_WISE = {"swiglu"}
+POSITION_WISE = {"swiglu", "gated_rms_norm"}
 SIZES = [(2, 18, 70), (3, 6, 1)]  # B, D, L
 # Results to look at, which have no gradient.
 WITHOUT_GRADIENT = {"additive_attention_weights"}
