@@ -8,6 +8,7 @@
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
 #include <benchmark/benchmark.h>
@@ -21,6 +22,7 @@
 #include "architectures/recurrent/additive_attention/additive_attention.h"
 #include "architectures/rwkv/wkv4/wkv4.h"
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
+#include "architectures/ssm/gated_rms_norm/gated_rms_norm.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
 #include "architectures/ssm/ssd/ssd.h"
 #include "benchmarks/side_by_side.h"
@@ -100,6 +102,18 @@ Problem state_space_duality(const Shape& s) {  // Mamba-2's at d_model 2,048
       {x, dt, A, B, C}, [arguments] { return std::get<0>(ssd(arguments)); }, {}, 268.0 * elements, 804.0 * elements};
 }
 
+Problem gated_norm(const Shape& s) {  // Mamba-2's at d_model 2,048; z is a slice of its projection
+  const int64_t width = 4096;
+  const Tensor x = normal({s.batch, s.length, width}), weight = normal({width});
+  const Tensor z = normal({s.batch, s.length, 2 * width + 320}).slice(2, 0, width);
+  const double elements = static_cast<double>(s.batch * s.length * width);
+  return {{x, z, weight},
+          [=] { return gated_rms_norm(x, z, weight); },
+          [=] { return at::rms_norm(x.mul(at::silu(z)), {width}, weight, 1e-5); },
+          6.0 * elements,
+          10.0 * elements};
+}
+
 Problem additive(const Shape& s) {  // as many keys as queries; its limit is one tanh per query, key and feature
   const int64_t size = 256;
   const Tensor q = normal({s.batch, s.length, size}), k = normal({s.batch, s.length, size}),
@@ -172,11 +186,10 @@ const bool registered = [] {
     std::vector<Shape> shapes;
   };
   const std::vector<Shape> long_ones = {{1, 4096}, {8, 4096}, {1, 16384}, {1, 65536}};
-  const std::vector<Kernel> kernels = {{"selective_scan", scan, long_ones},
-                                       {"wkv4", wkv, long_ones},
-                                       {"causal_conv1d", convolution, long_ones},
-                                       {"ssd", state_space_duality, long_ones},
-                                       {"additive_attention", additive, {{1, 1024}, {1, 4096}}}};
+  const std::vector<Kernel> kernels = {
+      {"selective_scan", scan, long_ones},       {"wkv4", wkv, long_ones},
+      {"causal_conv1d", convolution, long_ones}, {"ssd", state_space_duality, long_ones},
+      {"gated_rms_norm", gated_norm, long_ones}, {"additive_attention", additive, {{1, 1024}, {1, 4096}}}};
   for (const Kernel& kernel : kernels) {
     for (const bool backward : {false, true}) {
       const std::string name = std::string("gpu_") + kernel.name + (backward ? "_with_backward" : "_forward");
