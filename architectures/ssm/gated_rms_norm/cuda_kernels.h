@@ -28,7 +28,9 @@ struct Team {
   using Elements = Pack<T, kVector>;
   using Scalars = Pack<S, kVector>;
   static constexpr int kTeam = kTeamThreads, kThreads = kTeam < 128 ? 128 : kTeam, kTeams = kThreads / kTeam;
-  static constexpr int kHeld = kVector > 1 ? 4 : 8;
+  // More would cost a block of backward half of its neighbours on the multiprocessor, for want of registers.
+  static constexpr int kHeld = kVector > 1 ? (kTeam > 32 ? 2 : 4) : sizeof(T) < 8 ? 8 : 4;
+  static constexpr int64_t kHeldWidth = int64_t{kTeam} * kVector * kHeld;
 
   static HIPPODROME_HOST_DEVICE int64_t shared_count() { return kTeam > 32 ? kTeam / 32 : 0; }
 
@@ -62,6 +64,8 @@ struct Team {
   static HIPPODROME_HOST_DEVICE Scalars read_scalars(const S* from) { return *reinterpret_cast<const Scalars*>(from); }
 };
 
+HIPPODROME_HOST_DEVICE int64_t group_width(const Sizes& s) { return s.width / s.groups; }
+
 // Rows of T at the first channel of a group.
 template <class T>
 HIPPODROME_HOST_DEVICE const T* row_of(const CudaRows& rows, int64_t row, int64_t channel) {
@@ -81,7 +85,7 @@ struct ForwardKernel : Team<T, kVector, kTeamThreads> {
   // A group of a row: what is normed of it, u, and where it lies.
   struct Item {
     HIPPODROME_HOST_DEVICE Item(const CudaForward& p, int64_t number) {
-      const int64_t row = number / p.sizes.groups, channel = number % p.sizes.groups * p.sizes.group_width();
+      const int64_t row = number / p.sizes.groups, channel = number % p.sizes.groups * group_width(p.sizes);
       x = row_of<T>(p.x, row, channel), z = row_of<T>(p.z, row, channel);
       weight = static_cast<const S*>(p.weight) + channel;
       y = static_cast<T*>(p.y) + row * p.sizes.width + channel;
@@ -121,7 +125,7 @@ struct ForwardKernel : Team<T, kVector, kTeamThreads> {
     S* const warps = block.template shared<S>(TeamOf::shared_count());
     typename Block::template PerThread<S> squares;
     typename Block::template PerThread<Held> held;
-    const int64_t m = p.sizes.group_width();
+    const int64_t m = group_width(p.sizes);
     const auto number_of = [&](int thread) { return block.index() * kTeams + thread / kTeam; };
     block.alone([&](int thread) {
       squares[thread] = S(0);
@@ -186,7 +190,7 @@ struct BackwardKernel : Team<T, kVector, kTeamThreads> {
     HIPPODROME_HOST_DEVICE Item(const CudaBackward& p, int64_t number, int64_t step) {
       const int64_t part = number / p.sizes.groups, group = number % p.sizes.groups;
       const int64_t first = p.sizes.rows * part / p.parts, end = p.sizes.rows * (part + 1) / p.parts;
-      channel = group * p.sizes.group_width();
+      channel = group * group_width(p.sizes);
       row = first + step;
       there = number < items(p) && row < end;
       weight = static_cast<const S*>(p.weight) + channel;
@@ -233,7 +237,7 @@ struct BackwardKernel : Team<T, kVector, kTeamThreads> {
     S* const warps = block.template shared<S>(TeamOf::shared_count());
     typename Block::template PerThread<S> projection;
     typename Block::template PerThread<Held> held;
-    const int64_t m = p.sizes.group_width(), steps = cuda::ceil_div(p.sizes.rows, p.parts);
+    const int64_t m = group_width(p.sizes), steps = cuda::ceil_div(p.sizes.rows, p.parts);
     const auto number_of = [&](int thread) { return block.index() * kTeams + thread / kTeam; };
     const auto memory_of = [](const Item& item, int64_t i) -> Scalars& {
       return *reinterpret_cast<Scalars*>(item.grad_weight + i);
@@ -287,15 +291,21 @@ bool in_packs(const CudaRows& rows, const Sizes& s) {
 }
 inline bool at_pack(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
-// f(TypeTag<Kernel<T, kVector, kTeam>>) of what fits the shape. float64 is for checks and takes no packs.
+// f(TypeTag<Kernel<T, kVector, kTeam>>) of the smallest team that fits the shape.
+template <template <class, int, int> class Kernel, class T, int kVector, class F>
+const char* with_team(cuda::Element element, const Sizes& s, const F& f) {
+  const int64_t width = s.group_width();
+  if (width <= widest_of_warp(element)) return f(cuda::TypeTag<Kernel<T, kVector, 32>>{});
+  if (width <= Team<T, kVector, 256>::kHeldWidth) return f(cuda::TypeTag<Kernel<T, kVector, 256>>{});
+  return f(cuda::TypeTag<Kernel<T, kVector, 512>>{});
+}
+// float64 is for checks and takes no packs.
 template <template <class, int, int> class Kernel, class T, class F>
 const char* with_kernel(cuda::Element element, const Sizes& s, bool packs, const F& f) {
-  const bool warp = s.group_width() <= widest_of_warp(element);
   if constexpr (sizeof(T) < 8) {
-    constexpr int kPack = 16 / sizeof(T);
-    if (packs) return warp ? f(cuda::TypeTag<Kernel<T, kPack, 32>>{}) : f(cuda::TypeTag<Kernel<T, kPack, 256>>{});
+    if (packs) return with_team<Kernel, T, 16 / sizeof(T)>(element, s, f);
   }
-  return warp ? f(cuda::TypeTag<Kernel<T, 1, 32>>{}) : f(cuda::TypeTag<Kernel<T, 1, 256>>{});
+  return with_team<Kernel, T, 1>(element, s, f);
 }
 
 template <class Launcher>
