@@ -14,6 +14,7 @@
 #include "architectures/ssm/cauchy/cauchy.h"
 #include "architectures/ssm/causal_conv1d/causal_conv1d.h"
 #include "architectures/ssm/causal_fir/causal_fir.h"
+#include "architectures/ssm/gated_rms_norm/gated_rms_norm.h"
 #include "architectures/ssm/selective_scan/selective_scan.h"
 #include "architectures/ssm/ssd/op.h"
 #include "architectures/ssm/ssd/ssd.h"
@@ -122,6 +123,20 @@ Problem convolution(const Shape& s, at::TensorOptions options) {
   return problem;
 }
 
+// Mamba-2's norm; the gate is a slice of its projection, as there.
+Problem gated_norm(const Shape& s, at::TensorOptions options) {
+  const Tensor x = normal({s.batch, s.length, s.width}, options), weight = normal({s.width}, options);
+  const Tensor z = normal({s.batch, s.length, 2 * s.width}, options).slice(2, 0, s.width).detach();
+  const double elements = as_double(s.batch * s.length * s.width);
+  Problem problem;
+  problem.inputs = {x, z, weight};
+  problem.forward = [=] { return gated_rms_norm(x, z, weight); };
+  problem.forward_work = {.flops = 8 * elements, .specials = 2 * elements};
+  problem.backward_work = {.flops = 20 * elements, .specials = 2 * elements};
+  problem.rivals = {{"libtorch", [=] { return rivals::gated_rms_norm(x, z, weight); }}};
+  return problem;
+}
+
 // H3's shift: a convolution of many taps.
 Problem long_convolution(const Shape& s, at::TensorOptions options) {
   const int64_t taps = 64;
@@ -215,6 +230,7 @@ std::vector<Kernel> kernels() {
           {"additive_attention", additive, bf16, {{1, 1024, 256}, {1, 4096, 256}, {1, 16384, 256}}},
           {"s4_kernel", s4_kernel, at::kFloat, {{1, 4096, 512}, {1, 16384, 512}, {1, 65536, 512}}},
           {"causal_conv1d", convolution, bf16, long_shapes(2560)},
+          {"gated_rms_norm", gated_norm, bf16, long_shapes(4096)},
           {"causal_fir", long_convolution, bf16, long_shapes(1024)}};
 }
 

@@ -10,6 +10,7 @@
 #include <ATen/ops/fft_irfft.h>
 #include <ATen/ops/fft_rfft.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
@@ -106,6 +107,10 @@ Tensor conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t width = weight.size(1);
   return at::silu(at::conv1d(x, weight.unsqueeze(1), bias, /*stride=*/1, width - 1, /*dilation=*/1, x.size(1))
                       .narrow(2, 0, x.size(2)));
+}
+
+Tensor gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight) {
+  return at::rms_norm(x * at::silu(z), {weight.size(0)}, weight, 1e-5);
 }
 
 Tensor cauchy_by_division(const Tensor& v, const Tensor& lambda, int64_t length) {

@@ -25,6 +25,9 @@ at::Tensor fft_convolution(const at::Tensor& x, const at::Tensor& taps);
 // silu of the depthwise causal convolution of x [B, D, L] with weight [D, K] and bias [D], by LibTorch's conv1d.
 at::Tensor conv1d_silu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
+// The RMSNorm (epsilon 1e-5) of x silu(z), by LibTorch's rms_norm. x, z [B, L, W], weight [W].
+at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight);
+
 // The sums of hippodrome::cauchy as S4's plain form has them: rows one by one, two complex divisions for each row, pole
 // and node. v [H, M, N, 2], lambda [H, N, 2]; returns [H, M, length / 2 + 1, 2].
 at::Tensor cauchy_by_division(const at::Tensor& v, const at::Tensor& lambda, int64_t length);

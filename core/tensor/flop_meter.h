@@ -53,6 +53,7 @@ struct CountingScalar {
   friend CountingScalar cos(CountingScalar a) { return counted(std::cos(a.value)); }
   friend CountingScalar log1p(CountingScalar a) { return counted(std::log1p(a.value)); }
   friend CountingScalar tanh(CountingScalar a) { return counted(std::tanh(a.value)); }
+  friend CountingScalar sqrt(CountingScalar a) { return counted(std::sqrt(a.value)); }
 };
 static_assert(sizeof(CountingScalar) == sizeof(double));
 

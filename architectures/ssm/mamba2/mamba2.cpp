@@ -1,18 +1,15 @@
 #include "architectures/ssm/mamba2/mamba2.h"
 
-#include <ATen/ops/ones.h>
-#include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "architectures/ssm/carried_convolution.h"
+#include "architectures/ssm/gated_rms_norm/gated_rms_norm.h"
 #include "architectures/ssm/scan_step/scan_step.h"
 #include "architectures/ssm/ssd/ssd.h"
 #include "architectures/ssm/step_size.h"
-#include "core/layer/rms_norm.h"
-#include "core/tensor/at_least_float32.h"
 
 namespace hippodrome {
 namespace mamba2_detail {
@@ -90,8 +87,7 @@ Mamba2::Mamba2(const Config& config, const Site& site)
       out_proj_(inner_, site.output_width,
                 {.bias = config.bias,
                  .weight = initialise::scaled(initialise::uniform_fan_in(inner_),
-                                              1.0 / std::sqrt(static_cast<double>(site.blocks)))}),
-      norm_(Norm::Kind::kRmsNorm, inner_, config.gate_norm_epsilon) {
+                                              1.0 / std::sqrt(static_cast<double>(site.blocks)))}) {
   const ParameterFacts no_decay{.weight_decay = false}, sensitive{.weight_decay = false, .keep_float32 = true};
   const int64_t channels = inner_ + 2 * config.groups * config.state;
   parameters_.adopt("in_proj", in_proj_.parameters());
@@ -103,7 +99,7 @@ Mamba2::Mamba2(const Config& config, const Site& site)
                              inverse_softplus_of_log_uniform(config.dt_min, config.dt_max, config.dt_floor), sensitive);
   A_log_ = parameters_.add("A_log", {heads_}, mamba2_detail::log_uniform_decay(1.0, 16.0), sensitive);
   D_ = parameters_.add("D", {heads_}, initialise::constant(1.0), sensitive);
-  parameters_.adopt("norm", norm_.parameters());
+  norm_weight_ = parameters_.add("norm.weight", {inner_}, initialise::constant(1.0), sensitive);
   parameters_.adopt("out_proj", out_proj_.parameters());
 }
 
@@ -113,15 +109,6 @@ State Mamba2::initial_state(const StateSpec& spec) const {
                 at::zeros({spec.rows, conv_weight_->value.size(0), config_.conv - 1}, spec.recurrent()));
   state.declare("ssm", StateKind::kPerRow, at::zeros({spec.rows, heads_, head_size_, config_.state}, spec.recurrent()));
   return state;
-}
-
-Tensor Mamba2::normed(const Tensor& y) const {
-  if (config_.groups == 1) return norm_.forward(y);
-  const Tensor wide = y.to(at_least_float32(y.scalar_type()));
-  const int64_t size = inner_ / config_.groups;
-  const Tensor groups = wide.unflatten(-1, {config_.groups, size});
-  const Tensor unit = rms_norm(groups, at::ones({size}, wide.options()), config_.gate_norm_epsilon).flatten(-2);
-  return unit.mul(norm_.weight()->cast(wide)).to(y.scalar_type());
 }
 
 // Everything stays in [B, L, …] memory: the convolution sees a transposed view, the scan slices of its result.
@@ -141,7 +128,6 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
   scan.B = selection[1].unflatten(-1, {config_.groups, config_.state});
   scan.C = selection[2].unflatten(-1, {config_.groups, config_.state});
   scan.D = D_->cast(x);
-  if (!config_.norm_before_gate) scan.z = projected[0].unflatten(-1, {heads_, head_size_});
   scan.dt_bias = dt_bias_->cast(x);
   scan.dt_softplus = true;
   scan.dt_low = config_.dt_limit_low;
@@ -160,8 +146,9 @@ Tensor Mamba2::forward(const Tensor& x, const Context& context, State* state) {
     std::tie(y, last_state) = reference ? ssd_reference(scan) : ssd(scan);
     if (state) state->put("ssm", last_state);
   }
-  const Tensor unit = normed(y.flatten(-2));
-  return out_proj_.forward(config_.norm_before_gate ? unit.mul(at::silu(projected[0])) : unit);
+  const GatedRmsNormOptions norm{config_.groups, config_.gate_norm_epsilon, config_.norm_before_gate};
+  return out_proj_.forward((reference ? gated_rms_norm_reference : gated_rms_norm)(y.flatten(-2), projected[0],
+                                                                                   norm_weight_->cast(x), norm));
 }
 
 Traits Mamba2::traits() const {
@@ -178,22 +165,23 @@ Cost Mamba2::cost(const Workload& workload) const {
   // Per token, sums, products, quotients and elementary functions counting one each, on the plain loops. Convolution,
   // per channel: K products and sums, and SiLU's difference, exponential, sum and quotient;
   const auto convolution = static_cast<double>(channels * (2 * K + 4));
-  // scan, per head: bias 1, softplus 2, decay 2; per channel the input 1, skip 2, gate 6 where it is the scan's; per
-  // state two products and sums for the state, a product and sum for the output.
-  const int64_t gate = config_.norm_before_gate ? 0 : 6;
-  const auto scan = static_cast<double>(heads_ * (5 + P * (5 * N + 3 + gate)));
+  // scan, per head: bias 1, softplus 2, decay 2; per channel the input 1 and skip 2; per state two products and sums
+  // for the state, a product and sum for the output; gate and norm, per channel: SiLU 5, gate 1, square 2, scale and
+  // weight 2; per group 4.
+  const auto scan = static_cast<double>(heads_ * (5 + P * (5 * N + 3)));
+  const auto norm = static_cast<double>(10 * inner_ + 4 * config_.groups);
   Cost cost;
-  cost.flops = in_proj_.flops(t) + out_proj_.flops(t) + t * (convolution + scan);
+  cost.flops = in_proj_.flops(t) + out_proj_.flops(t) + t * (convolution + scan + norm);
   // Recurrent entries are float32 or wider.
   const int64_t state_element = std::max<int64_t>(4, workload.element_size);
   cost.state_bytes = workload.rows * (channels * (K - 1) + inner_ * N) * state_element;
   const int64_t elements = tokens * (in_proj_.in() + 2 * in_proj_.out() + 2 * channels + 4 * inner_ + out_proj_.out());
   cost.bytes_moved =
       static_cast<double>((elements + parameters_.count()) * workload.element_size + 2 * cost.state_bytes);
-  // x; z, x, B, C, dt; the convolution's result; the scan's; the norm's; and a state every chunk.
+  // x; z, x, B, C, dt; the convolution's result; the scan's; the norm's, and its scales; and a state every chunk.
   const int64_t chunks = (workload.length + config_.chunk - 1) / config_.chunk;
   cost.saved_bytes = tokens * (in_proj_.in() + in_proj_.out() + channels + 2 * inner_) * workload.element_size +
-                     workload.rows * chunks * inner_ * N * state_element;
+                     (tokens * config_.groups + workload.rows * chunks * inner_ * N) * state_element;
   return cost;
 }
 

@@ -7,11 +7,10 @@
 #include "core/layer/derived.h"
 #include "core/layer/layer.h"
 #include "core/layer/linear.h"
-#include "core/layer/norm.h"
 
 namespace hippodrome {
 
-// Mamba-2's mixer: causal convolution, SSD, gated norm (Dao & Gu 2024, section 7). Equations, shapes, state, initial
+// Mamba-2's mixer: causal convolution, SSD, gated RMSNorm (Dao & Gu 2024, section 7). Equations, shapes, state, initial
 // values and cost: README.md.
 class Mamba2 final : public Layer {
  public:
@@ -46,21 +45,18 @@ class Mamba2 final : public Layer {
   Cost cost(const Workload& workload) const override;
 
  private:
-  // RMSNorm of y [B, L, d_in] over each group's d_in / G channels, times the weight.
-  Tensor normed(const Tensor& y) const;
-
   Config config_;
   int64_t inner_;             // d_in
   int64_t head_size_;         // P
   int64_t heads_;             // H
   Linear in_proj_;            // [2 d_in + 2GN + H, D]: z, x, B, C, dt
   Linear out_proj_;           // [E, d_in]
-  Norm norm_;                 // [d_in]
   ParameterPtr conv_weight_;  // [d_in + 2GN, K]
   ParameterPtr conv_bias_;    // [d_in + 2GN] or null
   ParameterPtr dt_bias_;      // [H]
   ParameterPtr A_log_;        // [H]
   ParameterPtr D_;            // [H]
+  ParameterPtr norm_weight_;  // [d_in]
   Derived<Tensor> A_;         // -exp(A_log)
 };
 

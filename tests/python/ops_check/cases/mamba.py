@@ -1,4 +1,4 @@
-"""Mamba's ops: selective_scan, ssd, causal_conv1d, and the updates in place of decoding."""
+"""Mamba's ops: selective_scan, ssd, causal_conv1d, gated_rms_norm, and the updates in place of decoding."""
 
 import functools
 
@@ -66,6 +66,15 @@ def causal_conv1d(inputs, batch, channels, length, options, taps=4):
     return args, kwargs
 
 
+def gated_rms_norm(inputs, batch, channels, length, options):
+    args = (
+        inputs.normal(batch, length, channels),
+        inputs.normal(batch, length, channels),
+        inputs.normal(channels),
+    )
+    return args, {"groups": 2, "epsilon": 1e-3, "norm_before_gate": True} if options else {}
+
+
 def scan_step(inputs, batch, channels, options, groups=2):
     states, ops = 5, torch.ops.hippodrome
     x, delta, z = (inputs.normal(batch, channels, 1) for _ in range(3))
@@ -110,5 +119,6 @@ OPERATORS = {
     "causal_conv1d": Operator(
         {"causal_conv1d": causal_conv1d, "one tap": functools.partial(causal_conv1d, taps=1)}
     ),
+    "gated_rms_norm": Operator({"gated_rms_norm": gated_rms_norm}, positions=False),
 }
 UPDATES_IN_PLACE = {"scan_step": scan_step, "_causal_conv1d_in_place": causal_conv1d_in_place}
