@@ -1,8 +1,8 @@
 // Additive attention on the GPU: backward, in two launches that recompute the weights from the logarithms of their
 // sums. The first stands for queries and walks over keys: ∂q, and ∂v as one partial sum a block. The second stands for
-// keys and walks over queries: ∂k and ∂value. So nobody adds to what another block adds to. Each takes two special
-// functions per pair and feature, one for the score and one for the slope; keeping the scores would save one of the
-// four, for memory that grows with the product of both lengths.
+// keys and walks over queries: ∂k and ∂value. So nobody adds to what another block adds to. Each takes half a special
+// function per pair and feature for the score and half a one for the slope; keeping the scores would save one of the
+// four halves, for memory that grows with the product of both lengths.
 #pragma once
 
 #include "architectures/recurrent/additive_attention/cuda.h"
@@ -15,7 +15,7 @@ namespace hippodrome::additive_cuda {
 template <bool kWithV, class Tile, class T = typename Tile::T, class S = typename Tile::S>
 HIPPODROME_KERNEL void add_slopes(int thread, const Tile& tile, const S* weights, const T* rows, const T* columns,
                                   const T* v, int64_t size, int row_count, int column_count, S* grad, S* grad_v) {
-  constexpr int kRows = Tile::kRows, kAhead = kRows == 1 ? 4 : 1;
+  constexpr int kRows = Tile::kRows, kAhead = kRows == 1 ? Tile::kTogether : 1;
   for (int64_t h = thread; h < size; h += Tile::kThreads) {
     const auto row = [&](int r) {
       return r < row_count && tile.row_visible[r] != 0 ? cuda::load(rows[r * size + h]) : S(0);
@@ -25,35 +25,42 @@ HIPPODROME_KERNEL void add_slopes(int thread, const Tile& tile, const S* weights
     HIPPODROME_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const S a = row(r);
-      extent = cuda::larger(extent, absolute(a));
+      extent = larger_size(extent, a);
       raised[r] = exponential(a);
       sums[r] = S(0);
     }
+    const T* next = columns + h;
     for (int first = 0; first < column_count; first += kAhead) {
       S b[kAhead];
       HIPPODROME_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        b[i] = tile.column_visible[first + i] != 0 ? cuda::load(columns[(first + i) * size + h]) : S(0);
+        b[i] = tile.column_visible[first + i] != 0 ? cuda::load(*next) : S(0);
+        next += size;
       }
       HIPPODROME_UNROLL
       for (int i = 0; i < kAhead; ++i) {
         S weight[kRows];
         read(weights + (first + i) * Tile::kStride, weight);
-        const S most = extent + absolute(b[i]);
-        if (too_large(most) || (kWithV && too_small(most))) {
+        const S most = extent + cuda::absolute_of(b[i]);
+        // A lone row shares its column's exponential with none.
+        if (kRows == 1 || too_large(most) || (kWithV && too_small(most))) {
           HIPPODROME_UNROLL
           for (int r = 0; r < kRows; ++r) {
             const S t = cuda::tanh_of(row(r) + b[i]);
             sums[r] += weight[r] * (S(0.25) - S(0.25) * t * t);
             if (kWithV) of_v += weight[r] * t;
           }
-        } else {
+        } else if constexpr (kRows > 1) {
           const S other = exponential(b[i]);
           HIPPODROME_UNROLL
-          for (int r = 0; r < kRows; ++r) {
-            const S x = reciprocal(S(1) + raised[r] * other);
-            sums[r] += weight[r] * (x - x * x);
-            if (kWithV) of_v += weight[r] * (S(1) - S(2) * x);
+          for (int r = 0; r < kRows; r += 2) {
+            S x[2];
+            reciprocals(S(1) + raised[r] * other, S(1) + raised[r + 1] * other, x[0], x[1]);
+            HIPPODROME_UNROLL
+            for (int n = 0; n < 2; ++n) {
+              sums[r + n] += weight[r + n] * (x[n] - x[n] * x[n]);
+              if (kWithV) of_v += weight[r + n] * (S(1) - S(2) * x[n]);
+            }
           }
         }
       }

@@ -15,6 +15,12 @@ HIPPODROME_HOST_DEVICE constexpr S lowest() {
   return S(-3.0e38);
 }
 
+// 0 without a key.
+template <class S>
+HIPPODROME_HOST_DEVICE S log_of_sum(S maximum, S total) {
+  return total == S(0) ? S(0) : maximum + cuda::log1p_of(total - S(1));
+}
+
 template <class Tile>
 struct Attend {
   using T = typename Tile::T;
@@ -98,47 +104,67 @@ struct Attend {
       }
     });
   }
-
-  // 0 without a key.
-  static HIPPODROME_KERNEL S log_of_sum(S maximum, S total) {
-    return total == S(0) ? S(0) : maximum + cuda::log1p_of(total - S(1));
-  }
 };
 
-// The parts of one query, joined.
+// The parts of one query, joined: 32 numbers of its context a block, whose warps share the parts. A lone query has few
+// numbers and many parts.
 template <class S>
 struct Join {
-  static constexpr int kThreads = 128;
-  static int64_t blocks(const Forward& p) { return p.in.batch * p.in.queries; }
-  static int64_t shared_bytes(const Forward& p) { return cuda::shared_size<S>(p.splits); }
+  static constexpr int kWidth = 32, kWarps = 4, kThreads = kWidth * kWarps;
+  static HIPPODROME_HOST_DEVICE int64_t pieces(const Forward& p) {
+    return p.in.width > kWidth ? cuda::ceil_div(p.in.width, kWidth) : 1;
+  }
+  static int64_t blocks(const Forward& p) { return p.in.batch * p.in.queries * pieces(p); }
+  static int64_t shared_bytes(const Forward& p) {
+    return cuda::shared_size<S>(p.splits) + cuda::shared_size<S>(kThreads);
+  }
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const Forward& p) {
     S* const factors = block.template shared<S>(p.splits);
-    const int64_t query = block.index(), queries = p.in.batch * p.in.queries, width = p.in.width;
+    S* const sums = block.template shared<S>(kThreads);
+    const int64_t query = block.index() / pieces(p), first = block.index() % pieces(p) * kWidth;
+    const int64_t queries = p.in.batch * p.in.queries, width = p.in.width;
     const S* const maximum = static_cast<const S*>(p.maximum) + query;
     const S* const totals = static_cast<const S*>(p.total) + query;
-    const S* const partial = static_cast<const S*>(p.partial) + query * width;
-    S* const context = static_cast<S*>(p.context) + query * width;
-    typename Block::template PerThread<S> largest, total;
-    block.each([&](int thread) {
-      S most = lowest<S>(), all(0);
-      for (int64_t i = 0; i < p.splits; ++i) most = cuda::larger(most, maximum[i * queries]);
-      for (int64_t i = 0; i < p.splits; ++i) all += totals[i * queries] * cuda::exp_of(maximum[i * queries] - most);
-      for (int64_t i = thread; i < p.splits; i += kThreads) {
-        factors[i] = all == S(0) ? S(0) : cuda::exp_of(maximum[i * queries] - most) / all;
+    typename Block::template PerThread<S> largest, total;  // the same in every warp
+    block.alone([&](int thread) {
+      S most = lowest<S>();
+      for (int64_t i = thread % 32; i < p.splits; i += 32) most = cuda::larger(most, maximum[i * queries]);
+      largest[thread] = most;
+    });
+    block.template max_over_lanes<32>(largest);
+    block.alone([&](int thread) {
+      S all(0);
+      for (int64_t i = thread % 32; i < p.splits; i += 32) {
+        all += totals[i * queries] * cuda::exp_of(maximum[i * queries] - largest[thread]);
       }
-      largest[thread] = most, total[thread] = all;
+      total[thread] = all;
+    });
+    block.template sum_over_lanes<32>(total);
+    block.each([&](int thread) {
+      for (int64_t i = thread; i < p.splits; i += kThreads) {
+        const S all = total[thread];
+        factors[i] = all == S(0) ? S(0) : cuda::exp_of(maximum[i * queries] - largest[thread]) / all;
+      }
+    });
+    block.each([&](int thread) {
+      const int64_t m = first + thread % kWidth;
+      const S* const partial = static_cast<const S*>(p.partial) + query * width + m;
+      S sum(0);
+      for (int64_t i = thread / kWidth; i < p.splits && m < width; i += kWarps) {
+        sum += factors[i] * partial[i * queries * width];
+      }
+      sums[thread] = sum;
     });
     block.alone([&](int thread) {
-      for (int64_t m = thread; m < width; m += kThreads) {
+      if (thread < kWidth && first + thread < width) {
         S sum(0);
-        for (int64_t i = 0; i < p.splits; ++i) sum += factors[i] * partial[i * queries * width + m];
-        context[m] = sum;
+        HIPPODROME_UNROLL
+        for (int i = 0; i < kWarps; ++i) sum += sums[i * kWidth + thread];
+        static_cast<S*>(p.context)[query * width + first + thread] = sum;
       }
-      if (thread != 0) return;
-      static_cast<S*>(p.lse)[query] =
-          total[thread] == S(0) ? S(0) : largest[thread] + cuda::log1p_of(total[thread] - S(1));
+      if (thread == 0 && first == 0) static_cast<S*>(p.lse)[query] = log_of_sum(largest[0], total[0]);
     });
   }
 };

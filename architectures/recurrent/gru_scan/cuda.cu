@@ -6,11 +6,11 @@
 namespace hippodrome {
 
 const char* gru_scan_step_cuda(const GruScanStep& p, void* stream) {
-  return gru_scan_cuda::run_step(p, cuda::GpuLauncher{stream});
+  return recurrent::run_step<gru_scan_cuda::Cell>(p, cuda::GpuLauncher{stream});
 }
 
 const char* gru_scan_step_backward_cuda(const GruScanStepBackward& p, void* stream) {
-  return gru_scan_cuda::run_step_backward(p, cuda::GpuLauncher{stream});
+  return recurrent::run_step_backward<gru_scan_cuda::Cell>(p, cuda::GpuLauncher{stream});
 }
 
 }  // namespace hippodrome

@@ -1,4 +1,4 @@
-// The GRU cell of one time step and its adjoint, a thread per unit. Also compiled for the CPU, in tests.
+// The GRU cell of one unit, for the kernels of step_kernel.h.
 #pragma once
 
 #include "architectures/recurrent/gru_scan/cuda.h"
@@ -7,89 +7,41 @@
 
 namespace hippodrome::gru_scan_cuda {
 
-using namespace recurrent;
-
-template <class T>
 struct Cell {
-  using S = cuda::ScalarOf<T>;
+  using Step = GruScanStep;
+  using StepBackward = GruScanStepBackward;
+  using Place = recurrent::Place;
+  static constexpr int kGates = 3;
 
-  static HIPPODROME_KERNEL void run(const GruScanStep& p, int64_t row, int64_t unit) {
-    const int64_t H = p.hidden, token = row * p.length + p.step;
-    const int64_t position = position_at(p.positions, p.length, row, p.step);
-    T* const y = static_cast<T*>(p.y) + token * H + unit;
-    S* const h = static_cast<S*>(p.h) + row * H + unit;
-    S r(0), z(0), n(0), q(0);
-    if (position < 0) {
-      cuda::store(S(0), y);
-    } else {
-      const T* const gates = static_cast<const T*>(p.gates) + row * p.gates_row + p.step * p.gates_time + unit;
-      const S* const product = static_cast<const S*>(p.product) + row * 3 * H + unit;
-      const bool starts = position == 0;
-      r = cuda::sigmoid(cuda::load(gates[0]) + (starts ? S(0) : product[0]));
-      z = cuda::sigmoid(cuda::load(gates[H]) + (starts ? S(0) : product[H]));
-      q = (starts ? S(0) : product[2 * H]) + static_cast<const S*>(p.bias_hn)[unit];
-      n = cuda::tanh_of(cuda::load(gates[2 * H]) + r * q);
-      *h = (S(1) - z) * n + z * (starts ? S(0) : *h);
-      cuda::store(*h, y);
-    }
-    if (p.activated == nullptr) return;
-    S* const activated = static_cast<S*>(p.activated) + token * 4 * H + unit;
-    activated[0] = r;
-    activated[H] = z;
-    activated[2 * H] = n;
-    activated[3 * H] = q;
-    static_cast<S*>(p.hidden_states)[token * H + unit] = *h;
+  static HIPPODROME_KERNEL void* state(const Step& p) { return p.h; }
+  static HIPPODROME_KERNEL const void* first_state(const StepBackward& p) { return p.h0; }
+
+  template <class S>
+  static HIPPODROME_KERNEL S advance(const Step& p, const Place& at, const S (&gates)[3], const S (&products)[3], S& h,
+                                     S (&activated)[4]) {
+    const S r = cuda::sigmoid(gates[0] + products[0]), z = cuda::sigmoid(gates[1] + products[1]);
+    const S q = products[2] + static_cast<const S*>(p.bias_hn)[at.unit], n = cuda::tanh_of(gates[2] + r * q);
+    activated[0] = r, activated[1] = z, activated[2] = n, activated[3] = q;
+    h = (S(1) - z) * n + z * h;
+    return h;
   }
-};
 
-template <class T>
-struct AdjointCell {
-  using S = cuda::ScalarOf<T>;
-
-  static HIPPODROME_KERNEL void run(const GruScanStepBackward& p, int64_t row, int64_t unit) {
-    const int64_t H = p.hidden, L = p.length, token = row * L + p.step, state = row * H + unit;
-    const int64_t position = position_at(p.positions, L, row, p.step);
-    S* const grad_h = static_cast<S*>(p.grad_h) + state;
-    S* const grad_products = static_cast<S*>(p.grad_products) + token * 3 * H + unit;
-    S* const grad_n = static_cast<S*>(p.grad_n) + token * H + unit;
-    S* const previous_h = static_cast<S*>(p.previous_h) + token * H + unit;
-    const S carried = carried_gradient(*grad_h, p.positions, L, row, p.step);
-    if (position < 0) {
-      *grad_h = carried;
-      *grad_n = *previous_h = S(0);
-      HIPPODROME_UNROLL
-      for (int k = 0; k < 3; ++k) grad_products[k * H] = S(0);
-      return;
-    }
-    const S* const activated = static_cast<const S*>(p.activated) + token * 4 * H + unit;
-    const S r = activated[0], z = activated[H], n = activated[2 * H], q = activated[3 * H];
-    const S before = position == 0 ? S(0)
-                     : p.step > 0  ? static_cast<const S*>(p.hidden_states)[(token - 1) * H + unit]
-                                   : state_or_zero<S>(p.h0, state);
-    const T* const grad_y = static_cast<const T*>(p.grad_y) + row * p.grad_y_row + p.step * p.grad_y_time + unit;
-    const S dh = carried + cuda::load(*grad_y);
+  template <class S>
+  static HIPPODROME_KERNEL S adjoint(const StepBackward& p, const Place& at, const S (&activated)[4], S, S before, S dh,
+                                     S (&grad_products)[3]) {
+    const S r = activated[0], z = activated[1], n = activated[2], q = activated[3];
     const S dn = dh * (S(1) - z) * (S(1) - n * n);
     grad_products[0] = dn * q * r * (S(1) - r);
-    grad_products[H] = dh * (before - n) * z * (S(1) - z);
-    grad_products[2 * H] = dn * r;
-    *grad_n = dn;
-    *grad_h = dh * z;
-    *previous_h = before;
+    grad_products[1] = dh * (before - n) * z * (S(1) - z);
+    grad_products[2] = dn * r;
+    static_cast<S*>(p.grad_n)[at.in_token] = dn;
+    return dh * z;
+  }
+
+  template <class S>
+  static HIPPODROME_KERNEL S previous_h(const StepBackward&, const Place&, S before) {
+    return before;
   }
 };
-
-template <class Launcher>
-const char* run_step(const GruScanStep& p, const Launcher& launcher) {
-  return cuda::with_element(p.element, [&](auto tag) {
-    return launcher.template run<StepKernel<Cell<typename decltype(tag)::Type>, GruScanStep>>(p);
-  });
-}
-
-template <class Launcher>
-const char* run_step_backward(const GruScanStepBackward& p, const Launcher& launcher) {
-  return cuda::with_element(p.element, [&](auto tag) {
-    return launcher.template run<StepKernel<AdjointCell<typename decltype(tag)::Type>, GruScanStepBackward>>(p);
-  });
-}
 
 }  // namespace hippodrome::gru_scan_cuda

@@ -6,11 +6,11 @@
 namespace hippodrome {
 
 const char* lstm_scan_step_cuda(const LstmScanStep& p, void* stream) {
-  return lstm_scan_cuda::run_step(p, cuda::GpuLauncher{stream});
+  return recurrent::run_step<lstm_scan_cuda::Cell>(p, cuda::GpuLauncher{stream});
 }
 
 const char* lstm_scan_step_backward_cuda(const LstmScanStepBackward& p, void* stream) {
-  return lstm_scan_cuda::run_step_backward(p, cuda::GpuLauncher{stream});
+  return recurrent::run_step_backward<lstm_scan_cuda::Cell>(p, cuda::GpuLauncher{stream});
 }
 
 }  // namespace hippodrome

@@ -91,7 +91,7 @@ struct GradientSummaries {
             }
             const S k = x[0], v = x[1];
             const Weights<S> e = weights(s.m, u + k);
-            const S r = reciprocal(e.left() * s.d + e.right());
+            const S r = cuda::reciprocal_of(e.left() * s.d + e.right());
             const S y = (e.left() * s.n + e.right() * v) * r, through_state = product * (x[2] * r * e.left());
             g.n += through_state;
             g.d -= through_state * y;
@@ -189,25 +189,27 @@ struct WayBack {
       in[i] = weights(s.m + w, x[0][i]);
       if (kPlain || kinds.is_real(i)) s = next_state(s, w, x[0][i], x[1][i]);
     }
+    T *to_k = step_by(grad_k, (t + kGroup) * channels), *to_v = step_by(grad_v, (t + kGroup) * channels);
     HIPPODROME_UNROLL
     for (int i = kGroup - 1; i >= 0; --i) {
+      to_k = step_by(to_k, -channels);
+      to_v = step_by(to_v, -channels);
       if (!kPlain && t + i >= end) continue;
-      const int64_t at = (t + i) * channels;
       if (!kPlain && !kinds.is_real(i)) {
-        cuda::store(S(0), grad_k + at);
-        cuda::store(S(0), grad_v + at);
+        cuda::store(S(0), to_k);
+        cuda::store(S(0), to_v);
         continue;
       }
       const S v = x[1][i], f1 = in[i].left(), f2 = in[i].right();
-      const S r = reciprocal(out[i].left() * d[i] + out[i].right());
+      const S r = cuda::reciprocal_of(out[i].left() * d[i] + out[i].right());
       const S re1 = r * out[i].left(), re2 = r * out[i].right();
       const S y = re1 * n[i] + re2 * v, through_state = x[2][i] * re1, through_value = x[2][i] * re2;
       const S through_bonus = through_value * (v - y);
       const bool key_wins = in[i].right_wins;
       gu += through_bonus;
       gw += f1 * (g.n * n[i] + g.d * d[i]) + (key_wins ? S(0) : g.m);
-      cuda::store(through_bonus + f2 * (g.n * v + g.d) + (key_wins ? g.m : S(0)), grad_k + at);
-      cuda::store(through_value + f2 * g.n, grad_v + at);
+      cuda::store(through_bonus + f2 * (g.n * v + g.d) + (key_wins ? g.m : S(0)), to_k);
+      cuda::store(through_value + f2 * g.n, to_v);
       g = {through_state + f1 * g.n, f1 * g.d - through_state * y, key_wins ? S(0) : g.m};
       if (!kPlain && kinds.is_fresh(i)) g = {S(0), S(0), S(0)};
     }

@@ -120,7 +120,7 @@ struct Outputs {
       const S w = static_cast<const S*>(p.w)[at.c], u = static_cast<const S*>(p.u)[at.c];
       const Column<T> columns[] = {column<T>(p.k, at.b, at.c), column<T>(p.v, at.b, at.c)};
       const int64_t* const positions = p.positions == nullptr ? nullptr : p.positions + at.b * p.time;
-      T* const y = static_cast<T*>(p.y) + at.b * p.time * C + at.c;
+      T* y = static_cast<T*>(p.y) + (at.b * p.time + begin) * C + at.c;  // of the next token
       State<S> s = at.segment == 0
                        ? load_state<S>(p.state, entry<3>(at.b, 1, 0, C, at.c), C)
                        : load_state<S>(p.workspace, entry<4>(at.b, segments - 1, at.segment - 1, C, at.c) + C, C);
@@ -130,14 +130,19 @@ struct Outputs {
             if (p.checkpoints != nullptr && t % kWkv4Chunk == 0)
               store_state(s, p.checkpoints, entry<3>(at.b, chunks, t / kWkv4Chunk, C, at.c), C);
           },
-          [&](int64_t t, const S(&x)[2], bool fresh) {
+          [&](int64_t, const S(&x)[2], bool fresh) {
             if (fresh) s = fresh_state<S>();
             const S k = x[0], v = x[1];
             const Weights<S> e = weights(s.m, u + k);
-            cuda::store((e.left() * s.n + e.right() * v) * reciprocal(e.left() * s.d + e.right()), y + t * C);
+            // The denominator is at least 1 behind the first key, far from where the reciprocal leaves its range.
+            cuda::store((e.left() * s.n + e.right() * v) * cuda::reciprocal_of(e.left() * s.d + e.right()), y);
+            y = step_by(y, C);
             s = next_state(s, w, k, v);
           },
-          [&](int64_t t) { cuda::store(S(0), y + t * C); });
+          [&](int64_t) {
+            cuda::store(S(0), y);
+            y = step_by(y, C);
+          });
       if (end == p.time) store_state(s, p.last_state, entry<3>(at.b, 1, 0, C, at.c), C);
     });
   }

@@ -78,8 +78,7 @@ struct Weights {
 template <class S>
 HIPPODROME_HOST_DEVICE Weights<S> weights(S a, S b) {
   const S gap = a - b;
-  const bool right_wins = gap < S(0);
-  return {cuda::exp2_of(S(cuda::kLog2E) * (right_wins ? gap : -gap)), right_wins};
+  return {cuda::exp2_of(S(-cuda::kLog2E) * cuda::absolute_of(gap)), gap < S(0)};
 }
 
 // s, then a decay by e^decay, then a sum with `added`.
@@ -98,32 +97,43 @@ HIPPODROME_HOST_DEVICE State<S> next_state(const State<S>& s, S w, S k, S v) {
   return combine(s, w, State<S>{v, S(1), k});
 }
 
-// 1 / x for a denominator e1 d + e2: it is at least 1 behind the first key, far from where the approximation (1 unit in
-// the last place) leaves its range, and goes without the branch of an exact division.
-HIPPODROME_HOST_DEVICE float reciprocal(float x) {
-#ifdef __CUDA_ARCH__
-  return __fdividef(1.0f, x);
-#else
-  return 1.0f / x;
-#endif
-}
-HIPPODROME_HOST_DEVICE double reciprocal(double x) { return 1.0 / x; }
-
 // ---- walking ----
 
 // Tokens whose numbers are loaded together, one group ahead of the arithmetic.
 inline constexpr int kGroup = 8;
 static_assert(kWkv4Chunk % kGroup == 0, "a chunk is whole groups");
 
-// Tokens at and behind `end` get the last one's numbers, to be ignored.
+// The number `distance` further. The compiler does not see how far: it would compute every address anew from the
+// array's first, by a dozen instructions, where this takes two.
+template <class T>
+HIPPODROME_HOST_DEVICE T* step_by(T* from, int64_t distance) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(distance));
+#endif
+  return from + distance;
+}
+
+// Tokens at and behind `end` get zeros, to be ignored.
 template <class T, int kColumns>
 HIPPODROME_KERNEL void load_group(const Column<T> (&columns)[kColumns], int64_t t, int64_t end,
                                   T (&to)[kColumns][kGroup]) {
+  const bool whole = t + kGroup <= end;
   HIPPODROME_UNROLL
-  for (int i = 0; i < kGroup; ++i) {
-    const int64_t token = t + i < end ? t + i : end - 1;
-    HIPPODROME_UNROLL
-    for (int j = 0; j < kColumns; ++j) to[j][i] = columns[j].data[token * columns[j].stride];
+  for (int j = 0; j < kColumns; ++j) {
+    const T* from = step_by(columns[j].data, t * columns[j].stride);
+    if (whole) {
+      HIPPODROME_UNROLL
+      for (int i = 0; i < kGroup; ++i) {
+        to[j][i] = *from;
+        from = step_by(from, columns[j].stride);
+      }
+    } else {
+      HIPPODROME_UNROLL
+      for (int i = 0; i < kGroup; ++i) {
+        to[j][i] = t + i < end ? *from : T{};
+        from = step_by(from, columns[j].stride);
+      }
+    }
   }
 }
 

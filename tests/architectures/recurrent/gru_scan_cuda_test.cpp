@@ -1,7 +1,5 @@
 #include "architectures/recurrent/gru_scan/cuda_kernels.h"
 
-#include <limits>
-
 #include "architectures/recurrent/gru_scan/cuda_binding.h"
 #include "architectures/recurrent/gru_scan/gru_scan.h"
 #include "tests/architectures/recurrent/step_checks.h"
@@ -12,15 +10,6 @@ namespace {
 
 using namespace scan_checks;
 
-cuda::Order emulated_order = cuda::Order::kForwards;
-
-const gru_scan_op::StepKernels kEmulated{
-    [](const GruScanStep& p, void*) { return gru_scan_cuda::run_step(p, cuda::EmulatedLauncher{emulated_order}); },
-    [](const GruScanStepBackward& p, void*) {
-      return gru_scan_cuda::run_step_backward(p, cuda::EmulatedLauncher{emulated_order});
-    },
-    nullptr};
-
 // Inputs are gates, weight_hh, bias_hn and, with a state, h0.
 Op cpu(bool reference, at::Tensor positions) {
   return [=](const Tensors& in) -> Tensors {
@@ -30,15 +19,15 @@ Op cpu(bool reference, at::Tensor positions) {
 }
 
 Evaluation emulated(const Tensors& in, const Tensors& cotangents, const at::Tensor& positions, cuda::Order order) {
-  emulated_order = order;
+  const auto kernels = emulated_steps<gru_scan_cuda::Cell>(order);
   const bool state = in.size() > 3;
   const at::Tensor h0 = state ? in[3] : at::Tensor();
-  auto [y, h, activated, states] = gru_scan_op::forward_cuda(in[0], in[1], in[2], h0, positions, true, kEmulated);
-  auto [y2, h2, none, nothing] = gru_scan_op::forward_cuda(in[0], in[1], in[2], h0, positions, false, kEmulated);
+  auto [y, h, activated, states] = gru_scan_op::forward_cuda(in[0], in[1], in[2], h0, positions, true, kernels);
+  auto [y2, h2, none, nothing] = gru_scan_op::forward_cuda(in[0], in[1], in[2], h0, positions, false, kernels);
   expect_same_bits({y2, h2}, {y, h}, "nothing kept");
   EXPECT_EQ(none.numel() + nothing.numel(), 0);
   auto [gates, weight, bias, grad_h0] =
-      gru_scan_op::backward_cuda(cotangents[0], cotangents[1], in[1], activated, states, h0, positions, kEmulated);
+      gru_scan_op::backward_cuda(cotangents[0], cotangents[1], in[1], activated, states, h0, positions, kernels);
   Evaluation result{{y, h}, {gates, weight, bias}};
   if (state) result.gradients.push_back(grad_h0);
   return result;
@@ -56,25 +45,16 @@ Tensors inputs(int64_t batch, int64_t length, int64_t hidden, bool state, at::Sc
 TEST(GruScanCuda, StepsMatchTheCpu) { expect_steps_match(emulated, cpu, inputs); }
 TEST(GruScanCuda, TwoByteTypes) { expect_steps_take_halves(emulated, cpu, inputs); }
 TEST(GruScanCuda, AnyLayout) { expect_steps_take_any_layout(emulated, cpu, inputs); }
-
-TEST(GruScanCuda, PaddingIsNotRead) {
-  const at::Tensor positions = mixed_positions(3, 20);
-  const Tensors in = inputs(3, 20, 5, true, at::kDouble);
-  Tensors holed = in;
-  holed[0] = in[0].masked_fill(positions.lt(0).unsqueeze(2), std::numeric_limits<double>::quiet_NaN());
-  const Tensors cotangents = random_like(cpu(false, positions)(in));
-  const Evaluation a = emulated(in, cotangents, positions, cuda::Order::kForwards);
-  const Evaluation b = emulated(holed, cotangents, positions, cuda::Order::kForwards);
-  expect_same_bits(b.outputs, a.outputs, "outputs");
-  expect_same_bits(b.gradients, a.gradients, "gradients");
-}
+TEST(GruScanCuda, PaddingIsNotRead) { expect_steps_ignore_padding(emulated, cpu, inputs); }
 
 TEST(GruScanCuda, ErrorsAreRaised) {
   const Tensors in = inputs(2, 3, 4, false, at::kFloat);
+  auto order = cuda::Order::kForwards;
+  const auto kernels = emulated_steps<gru_scan_cuda::Cell>(order);
   const gru_scan_op::StepKernels failing{[](const GruScanStep&, void*) { return "no such device"; }, nullptr, nullptr};
   EXPECT_THROW(gru_scan_op::forward_cuda(in[0], in[1], in[2], {}, {}, false, failing), c10::Error);
-  EXPECT_THROW(gru_scan_op::forward_cuda(in[0], in[1], in[2].slice(0, 0, 3), {}, {}, false, kEmulated), c10::Error);
-  EXPECT_THROW(gru_scan_op::forward_cuda(in[0], in[1].to(at::kMeta), in[2], {}, {}, false, kEmulated), c10::Error);
+  EXPECT_THROW(gru_scan_op::forward_cuda(in[0], in[1], in[2].slice(0, 0, 3), {}, {}, false, kernels), c10::Error);
+  EXPECT_THROW(gru_scan_op::forward_cuda(in[0], in[1].to(at::kMeta), in[2], {}, {}, false, kernels), c10::Error);
 }
 
 }  // namespace

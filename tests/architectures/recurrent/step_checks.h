@@ -3,14 +3,29 @@
 
 #include <ATen/ops/ones.h>
 
+#include <limits>
 #include <string>
 #include <tuple>
 #include <utility>
 
+#include "architectures/recurrent/step_kernel.h"
+#include "architectures/recurrent/step_loop.h"
 #include "core/cuda/emulator.h"
 #include "tests/architectures/recurrent/scan_checks.h"
 
 namespace hippodrome::scan_checks {
+
+// A cell's steps, emulated; `order` is their stream.
+template <class Cell>
+recurrent::StepKernels<typename Cell::Step, typename Cell::StepBackward> emulated_steps(cuda::Order& order) {
+  return {[](const typename Cell::Step& p, void* stream) {
+            return recurrent::run_step<Cell>(p, cuda::EmulatedLauncher{*static_cast<cuda::Order*>(stream)});
+          },
+          [](const typename Cell::StepBackward& p, void* stream) {
+            return recurrent::run_step_backward<Cell>(p, cuda::EmulatedLauncher{*static_cast<cuda::Order*>(stream)});
+          },
+          &order};
+}
 
 // Outputs and gradients of a scan by its CUDA binding. Order: that of the emulator.
 using EmulatedScan = std::function<Evaluation(const Tensors& inputs, const Tensors& cotangents,
@@ -98,6 +113,19 @@ inline void expect_steps_take_any_layout(const EmulatedScan& emulated, const Cpu
     expect_close(ours.outputs, exact.outputs, 0.0, "outputs of nothing");
     expect_close(ours.gradients, exact.gradients, 0.0, "gradients of nothing");
   }
+}
+
+// Of the gates, the first input.
+inline void expect_steps_ignore_padding(const EmulatedScan& emulated, const CpuScan& cpu, const MakeInputs& inputs) {
+  const at::Tensor positions = mixed_positions(3, 20);
+  const Tensors in = inputs(3, 20, 5, true, at::kDouble);
+  Tensors holed = in;
+  holed[0] = in[0].masked_fill(positions.lt(0).unsqueeze(2), std::numeric_limits<double>::quiet_NaN());
+  const Tensors cotangents = random_like(cpu(false, positions)(in));
+  const Evaluation a = emulated(in, cotangents, positions, cuda::Order::kForwards);
+  const Evaluation b = emulated(holed, cotangents, positions, cuda::Order::kForwards);
+  expect_same_bits(b.outputs, a.outputs, "outputs");
+  expect_same_bits(b.gradients, a.gradients, "gradients");
 }
 
 }  // namespace hippodrome::scan_checks
