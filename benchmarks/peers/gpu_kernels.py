@@ -131,18 +131,18 @@ def ssd_sides(batch, length, device, peers, small):
 
 
 def convolution_sides(batch, length, device, peers, small):
-    """Mamba's, of four taps with silu. causal_conv1d takes both layouts: `channel_first` has time innermost, as Mamba-1 calls it."""
+    """Mamba's, of four taps with silu. causal_conv1d takes both layouts; `channel_first` has time innermost, as Mamba-1 calls it."""
     width = 64 if small else 2560
     x = torch.randn(batch, length, width, device=device, dtype=torch.bfloat16)
     weight, bias = (torch.randn(*s, device=device, dtype=torch.bfloat16) for s in ((width, 4), (width,)))
     ours = [leaf(v) for v in (x.transpose(1, 2), weight, bias)]
     sides = [Side("hippodrome", lambda: torch.ops.hippodrome.causal_conv1d(*ours, "silu")[0], ours)]
+    first = [leaf(v) for v in (x.transpose(1, 2).contiguous(), weight, bias)]
     if peers.convolution is not None:
-        first = [leaf(v) for v in (x.transpose(1, 2).contiguous(), weight, bias)]
         sides.append(Side("causal_conv1d", lambda: peers.convolution(*ours, activation="silu"), ours))
         sides.append(Side("causal_conv1d_channel_first", lambda: peers.convolution(*first, activation="silu"), first))
     elif peers.plain:
-        sides.append(Side("libtorch_conv1d", lambda: torch.ops.hippodrome_rivals.conv1d_silu(*ours), ours))
+        sides.append(Side("libtorch_conv1d", lambda: torch.ops.hippodrome_rivals.conv1d_silu(*first), first))
     return width, sides
 
 
