@@ -11,13 +11,13 @@
 #include <tuple>
 
 #include "architectures/ssm/diagonal_scan/reference.h"
-#include "tests/architectures/recurrent/scan_checks.h"
+#include "tests/architectures/ssm/mode_scan_checks.h"
 
 namespace hippodrome {
 namespace diagonal_scan_test {
 namespace {
 
-using namespace scan_checks;
+using namespace mode_scan_checks;
 
 // Inputs are u, the six parameters and, where there is one, the state.
 Op op(bool reference, at::Tensor positions = {}) {
@@ -56,20 +56,8 @@ TEST(DiagonalScan, FusedMatchesReference) {
         for (const int variant : {0, 1, 2}) {  // plain, with a state, with a state and positions
           const at::Tensor positions = variant == 2 ? mixed_positions(batch, length) : at::Tensor();
           const Tensors in = inputs(batch, channels, length, states, variant > 0);
-          const Tensors cotangents = random_like(op(false, positions)(in));
-          const auto label = ::testing::PrintToString(std::make_tuple(batch, channels, length, states, variant));
-          const Evaluation exact = evaluate(op(true, positions), in, cotangents);
-          const Evaluation fused = evaluate(op(false, positions), in, cotangents);
-          expect_close(fused.outputs, exact.outputs, 1e-13, "double outputs " + label);
-          expect_close(op(false, positions)(in), exact.outputs, 1e-13, "double outputs without autograd " + label);
-          expect_close(fused.gradients, exact.gradients, 1e-12, "double gradients " + label);
-          const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-          const Evaluation rounded =
-              evaluate(op(true, positions), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-          const Evaluation plain = evaluate(op(true, positions), in_float, cotangents_float);
-          const Evaluation fast = evaluate(op(false, positions), in_float, cotangents_float);
-          expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-          expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+          expect_fused_equals_reference(
+              op, in, positions, ::testing::PrintToString(std::make_tuple(batch, channels, length, states, variant)));
         }
       }
     }
@@ -114,45 +102,16 @@ TEST(DiagonalScan, GradientsMatchFiniteDifferences) {
 }
 
 TEST(DiagonalScan, AnyCutWithCarriedStateEqualsTheWhole) {
-  const int64_t length = 71;
-  const at::Tensor positions = mixed_positions(3, length);
-  for (const bool with_positions : {false, true}) {
-    const auto part = [&](int64_t from, int64_t to) {
-      return with_positions ? positions.slice(1, from, to) : at::Tensor();
-    };
-    const Tensors in = inputs(3, 18, length, 5);
-    const Tensors cotangents = random_like(op(false)(in));
-    const Evaluation whole = evaluate(op(false, part(0, length)), in, cotangents);
-    for (int64_t cut = 0; cut <= length; ++cut) {
-      const Op halves = [&](const Tensors& t) -> Tensors {
-        Tensors first_in = t, second_in = t;
-        first_in[0] = t[0].slice(2, 0, cut);
-        const Tensors first = op(false, part(0, cut))(first_in);
-        second_in[0] = t[0].slice(2, cut, length);
-        second_in[7] = first[1];
-        const Tensors second = op(false, part(cut, length))(second_in);
-        return {at::cat({first[0], second[0]}, 2), second[1]};
-      };
-      const Evaluation split = evaluate(halves, in, cotangents);
-      expect_close(split.outputs, whole.outputs, 1e-13, "outputs cut at " + std::to_string(cut));
-      expect_close(split.gradients, whole.gradients, 1e-12, "gradients cut at " + std::to_string(cut));
-    }
+  const Tensors in = inputs(3, 18, 71, 5);
+  for (const at::Tensor& positions : {at::Tensor(), mixed_positions(3, 71)}) {
+    expect_any_cut_equals_the_whole(op, in, positions);
   }
 }
 
 TEST(DiagonalScan, TokenByTokenEqualsTheWhole) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    Tensors in = inputs(2, 19, 40, 37, true, dtype);
-    const at::Tensor positions = mixed_positions(2, 40);
-    const Tensors whole = op(false, positions)(in);
-    Tensors steps, step_in = in;
-    for (int64_t t = 0; t < 40; ++t) {
-      step_in[0] = in[0].slice(2, t, t + 1);
-      const Tensors out = op(false, positions.slice(1, t, t + 1))(step_in);
-      steps.push_back(out[0]);
-      step_in[7] = out[1];
-    }
-    expect_close({at::cat(steps, 2), step_in[7]}, whole, dtype == at::kFloat ? 1e-6 : 1e-14, "steps");
+    expect_tokens_one_by_one_equal_the_whole(op, inputs(2, 19, 40, 37, true, dtype), mixed_positions(2, 40),
+                                             dtype == at::kFloat ? 1e-6 : 1e-14);
   }
 }
 
@@ -196,65 +155,23 @@ TEST(DiagonalScan, PaddingAndPackingChangeNothing) {
 }
 
 TEST(DiagonalScan, SameBitsForAnyThreadsAndRuns) {
-  const Tensors in = inputs(5, 70, 130, 9, true, at::kFloat);
-  const auto run = op(false, mixed_positions(5, 130));
-  const Tensors cotangents = random_like(run(in));
-  Evaluation one, two, again;
-  with_threads(1, [&] { one = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { two = evaluate(run, in, cotangents); });
-  with_threads(2, [&] { again = evaluate(run, in, cotangents); });
-  expect_same_bits(one.outputs, two.outputs, "outputs, threads");
-  expect_same_bits(one.gradients, two.gradients, "gradients, threads");
-  expect_same_bits(two.outputs, again.outputs, "outputs, runs");
-  expect_same_bits(two.gradients, again.gradients, "gradients, runs");
+  expect_same_bits_for_any_threads_and_runs(op(false, mixed_positions(5, 130)),
+                                            inputs(5, 70, 130, 9, true, at::kFloat));
 }
 
 TEST(DiagonalScan, Bfloat16KeepsItsStateInFloat32) {
-  const Tensors in = inputs(2, 20, 40, 6, true, at::kBFloat16);
-  const Tensors out = op(false)(in), exact = op(false)(cast(in, at::kFloat));
-  EXPECT_EQ(out[0].scalar_type(), at::kBFloat16);
-  EXPECT_EQ(out[1].scalar_type(), at::kFloat);
-  EXPECT_TRUE(out[0].equal(exact[0].to(at::kBFloat16)));
-  expect_same_bits({out[1]}, {exact[1]}, "state");
-  const Tensors cotangents = random_like(out);
-  const Evaluation rough = evaluate(op(false), in, cotangents);
-  const Evaluation fine = evaluate(op(false), cast(in, at::kFloat), cast(cotangents, at::kFloat));
-  for (size_t i = 0; i < in.size(); ++i) {
-    EXPECT_EQ(rough.gradients[i].scalar_type(), at::kBFloat16);
-    EXPECT_LE(relative_error(rough.gradients[i], fine.gradients[i]), 4e-3) << "gradient " << i;
-  }
+  expect_state_in_float32(op(false), inputs(2, 20, 40, 6, true, at::kBFloat16));
 }
 
-TEST(DiagonalScan, LayoutsOfInputAndOutput) {
-  const Tensors in = inputs(3, 18, 11, 4);
-  Tensors length_last = in;
-  length_last[0] = in[0].contiguous();
-  length_last[1] = in[1].t().contiguous().t();
-  const Tensors out = op(false)(in);
-  expect_same_bits(op(false)(length_last), out, "strided");
-  EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
-}
+TEST(DiagonalScan, LayoutsOfInputAndOutput) { expect_any_layout(op(false), inputs(3, 18, 11, 4)); }
 
-TEST(DiagonalScan, DoubleBackwardRaises) {
-  Tensors in = inputs(1, 4, 3, 2);
-  for (const bool reference : {false, true}) {
-    in[0] = in[0].detach().set_requires_grad(true);
-    const Tensors first = torch::autograd::grad({op(reference)(in)[0].square().sum()}, {in[0]}, {}, true, true);
-    EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {in[0]}), c10::Error);
-  }
-}
+TEST(DiagonalScan, DoubleBackwardRaises) { expect_double_backward_raises(op, inputs(1, 4, 3, 2)); }
 
 TEST(DiagonalScan, MetaTensorsHaveTheShapesOfTheResult) {
   const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
-  for (const bool reference : {false, true}) {
-    Tensors in{at::empty({2, 5, 7}, meta).set_requires_grad(true)};
-    for (int i = 0; i < 6; ++i) in.push_back(at::empty({5, 3}, meta));
-    const Tensors out = op(reference)(in);
-    EXPECT_EQ(out[0].sizes(), at::IntArrayRef({2, 5, 7}));
-    EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
-    EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 5, 3, 2}));
-    EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {in[0]})[0].sizes(), in[0].sizes());
-  }
+  Tensors in{at::empty({2, 5, 7}, meta)};
+  for (int i = 0; i < 6; ++i) in.push_back(at::empty({5, 3}, meta));
+  expect_shapes_of_meta_tensors(op, in, 3);
 }
 
 TEST(DiagonalScan, ReferenceCountsItsOperations) {
