@@ -7,6 +7,7 @@
 #include "architectures/ssm/diagonal_scan/binding.h"
 #include "architectures/ssm/diagonal_scan/diagonal_scan.h"
 #include "architectures/ssm/diagonal_scan/reference.h"
+#include "architectures/ssm/mode_scan_schema.h"
 #include "architectures/ssm/scan_operator.h"
 
 namespace hippodrome::diagonal_scan_op {
@@ -45,27 +46,11 @@ struct DiagonalScan {
 };
 using Operator = ScanOperator<mode_scan::OnCpu<DiagonalScan>>;
 
-#define SCAN_PARAMETERS \
-  "Tensor u, Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real, Tensor c_imag, "
-#define SCAN_SCHEMA SCAN_PARAMETERS "Tensor? state=None, Tensor? positions=None"
-#define BACKWARD_SCHEMA                                    \
-  "(Tensor? grad_y, Tensor? grad_last_state, " SCAN_SCHEMA \
-  ", Tensor? checkpoints=None)"                            \
-  " -> (" SCAN_PARAMETERS "Tensor state)"
-
 TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
-  m.def("diagonal_scan(" SCAN_SCHEMA ") -> (Tensor y, Tensor last_state)");
-  m.def("diagonal_scan_reference(" SCAN_SCHEMA ") -> (Tensor y, Tensor last_state)");
-  // Of checkpoints [B, chunks, groups, N, 2, 16] a GPU needs none.
-  m.def("_diagonal_scan_forward(" SCAN_SCHEMA ") -> (Tensor y, Tensor last_state, Tensor checkpoints)");
-  m.def("_diagonal_scan_backward" BACKWARD_SCHEMA);
-  m.def("_diagonal_scan_reference_backward" BACKWARD_SCHEMA);
+  // Checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; none on a GPU.
+  mode_scan::define(m, kName,
+                    "Tensor a_real, Tensor a_imag, Tensor b_real, Tensor b_imag, Tensor c_real, Tensor c_imag");
 }
-
-#undef SCAN_PARAMETERS
-#undef SCAN_SCHEMA
-#undef BACKWARD_SCHEMA
-
 TORCH_LIBRARY_IMPL(hippodrome, CPU, m) { Operator::implement_on_cpu(m); }
 TORCH_LIBRARY_IMPL(hippodrome, Meta, m) { Operator::implement_on_meta(m); }
 TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) { Operator::implement_autograd(m); }

@@ -4,7 +4,9 @@
 // another, is the limit where rows and channels are few.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "architectures/ssm/dplr_scan/cuda.h"
 #include "architectures/ssm/modes.h"
@@ -50,11 +52,11 @@ HIPPODROME_HOST_DEVICE void load_parameters(const Problem& p, const Mine& m, Par
   }
 }
 
-// x ← a∘x + Σ_r w_r s_r + b u, with s[r * stride].
-template <class S, int kRank>
-HIPPODROME_HOST_DEVICE void advance(const Parameters<S, kRank>& m, S u, const S* s, int stride, Modes<S>& x) {
+// x ← a∘x + Σ_r w_r s_r + b u, with s[r * stride]; without an input, u = nullptr, not the last.
+template <class S, int kRank, class Input>
+HIPPODROME_HOST_DEVICE void advance(const Parameters<S, kRank>& m, Input u, const S* s, int stride, Modes<S>& x) {
   multiply(m.a, x);
-  add(m.b, u, x);
+  if constexpr (std::is_same_v<Input, S>) add(m.b, u, x);
   HIPPODROME_UNROLL
   for (int r = 0; r < kRank; ++r) add(m.w[r], s[r * stride], x);
 }

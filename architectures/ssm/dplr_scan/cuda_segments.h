@@ -6,7 +6,7 @@
 //
 // the segment that a sweep meets first, in backward the last and shorter one, starts from what enters the sequence.
 // M's columns are what becomes of the unit vectors in a segment without inputs: 2 N sequences more, of a segment's
-// length, as steps of O(N) cost less than products of matrices for as many tokens as there are here.
+// length, by the same steps. Squarings would take fewer operations from a hundred or two tokens on, and a kernel more.
 #pragma once
 
 #include "architectures/ssm/dplr_scan/cuda_parts.h"
@@ -59,8 +59,11 @@ struct SegmentStates {
           S s[kRank];
           HIPPODROME_UNROLL
           for (int r = 0; r < kRank; ++r) s[r] = 2 * sums[r][thread];
-          const S input = kUnits ? S(0) : u[i * L::kChannels + thread / L::kGroup];
-          advance(parameters[thread], input, s, 1, x[thread]);
+          if constexpr (kUnits) {
+            advance(parameters[thread], nullptr, s, 1, x[thread]);
+          } else {
+            advance(parameters[thread], u[i * L::kChannels + thread / L::kGroup], s, 1, x[thread]);
+          }
           HIPPODROME_UNROLL
           for (int r = 0; r < kRank; ++r) sums[r][thread] = read_out(parameters[thread].q[r], x[thread]);
         });

@@ -7,6 +7,7 @@
 #include "architectures/ssm/dplr_scan/binding.h"
 #include "architectures/ssm/dplr_scan/dplr_scan.h"
 #include "architectures/ssm/dplr_scan/reference.h"
+#include "architectures/ssm/mode_scan_schema.h"
 #include "architectures/ssm/scan_operator.h"
 
 namespace hippodrome::dplr_scan_op {
@@ -44,27 +45,11 @@ struct DplrScan {
 };
 using Operator = ScanOperator<mode_scan::OnCpu<DplrScan>>;
 
-#define SCAN_PARAMETERS "Tensor u, Tensor a, Tensor b, Tensor c, Tensor q, Tensor w, "
-#define SCAN_SCHEMA SCAN_PARAMETERS "Tensor? state=None, Tensor? positions=None"
-#define BACKWARD_SCHEMA                                    \
-  "(Tensor? grad_y, Tensor? grad_last_state, " SCAN_SCHEMA \
-  ", Tensor? checkpoints=None)"                            \
-  " -> (" SCAN_PARAMETERS "Tensor state)"
-
 TORCH_LIBRARY_FRAGMENT(hippodrome, m) {
-  m.def("dplr_scan(" SCAN_SCHEMA ") -> (Tensor y, Tensor last_state)");
-  m.def("dplr_scan_reference(" SCAN_SCHEMA ") -> (Tensor y, Tensor last_state)");
   // Checkpoints [B, chunks, groups, N, 2, 16] hold the state before each chunk; on a GPU [B, L, R, D], what each
   // token's update reads out of the state before it.
-  m.def("_dplr_scan_forward(" SCAN_SCHEMA ") -> (Tensor y, Tensor last_state, Tensor checkpoints)");
-  m.def("_dplr_scan_backward" BACKWARD_SCHEMA);
-  m.def("_dplr_scan_reference_backward" BACKWARD_SCHEMA);
+  mode_scan::define(m, kName, "Tensor a, Tensor b, Tensor c, Tensor q, Tensor w");
 }
-
-#undef SCAN_PARAMETERS
-#undef SCAN_SCHEMA
-#undef BACKWARD_SCHEMA
-
 TORCH_LIBRARY_IMPL(hippodrome, CPU, m) { Operator::implement_on_cpu(m); }
 TORCH_LIBRARY_IMPL(hippodrome, Meta, m) { Operator::implement_on_meta(m); }
 TORCH_LIBRARY_IMPL(hippodrome, Autograd, m) { Operator::implement_autograd(m); }

@@ -101,6 +101,10 @@ TEST(DiagonalScan, GradientsMatchFiniteDifferences) {
   expect_gradients_match_differences(op(true, mixed_positions(3, 70)), inputs(3, 17, 70, 5));
 }
 
+TEST(DiagonalScan, GradientsOfEitherOutput) {
+  for (const bool reference : {false, true}) expect_gradients_of_either_output(op(reference), inputs(2, 5, 9, 3));
+}
+
 TEST(DiagonalScan, AnyCutWithCarriedStateEqualsTheWhole) {
   const Tensors in = inputs(3, 18, 71, 5);
   for (const at::Tensor& positions : {at::Tensor(), mixed_positions(3, 71)}) {

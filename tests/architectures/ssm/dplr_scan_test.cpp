@@ -68,6 +68,10 @@ TEST(DplrScan, GradientsMatchFiniteDifferences) {
   expect_gradients_match_differences(op(true, mixed_positions(3, 40)), inputs(3, 17, 40, 4, 2));
 }
 
+TEST(DplrScan, GradientsOfEitherOutput) {
+  for (const bool reference : {false, true}) expect_gradients_of_either_output(op(reference), inputs(2, 5, 9, 3, 1));
+}
+
 TEST(DplrScan, AnyCutWithCarriedStateEqualsTheWhole) {
   const Tensors in = inputs(3, 18, 35, 5, 2);
   for (const at::Tensor& positions : {at::Tensor(), mixed_positions(3, 35)}) {

@@ -2,6 +2,8 @@
 // parameters [D, …] and, where there is one, the state; their outputs y and the last state.
 #pragma once
 
+#include <ATen/ops/zeros_like.h>
+
 #include <functional>
 #include <limits>
 #include <string>
@@ -99,6 +101,18 @@ inline void expect_state_in_float32(const Op& op, const Tensors& in) {
   }
 }
 
+// Gradients of y alone and of the last state alone; autograd then gives none for the other.
+inline void expect_gradients_of_either_output(const Op& op, const Tensors& in) {
+  const Tensors cotangents = random_like(op(in));
+  const Evaluation y = evaluate(op, in, {cotangents[0], at::zeros_like(cotangents[1])});
+  const Evaluation state = evaluate(op, in, {at::zeros_like(cotangents[0]), cotangents[1]});
+  for (const size_t output : {0, 1}) {
+    const Op alone = [&](const Tensors& t) -> Tensors { return {op(t)[output]}; };
+    expect_same_bits(evaluate(alone, in, {cotangents[output]}).gradients, (output == 0 ? y : state).gradients,
+                     "output " + std::to_string(output));
+  }
+}
+
 inline Tensors in_other_layouts(const Tensors& in) {
   Tensors strided = in;
   strided[0] = in[0].contiguous();
@@ -160,6 +174,11 @@ inline void expect_emulated_takes_any_layout_and_empty_inputs(const OpOf& op, co
   strided[0] = at::cat({in[0], in[0]}, 2).transpose(1, 2).contiguous().transpose(1, 2).slice(2, length, 2 * length);
   expect_same_bits(run(strided, {}, cotangents).outputs, a.outputs, "part of a longer row");
   EXPECT_TRUE(a.outputs[0].transpose(1, 2).is_contiguous());
+  const at::Tensor no_y = at::zeros_like(cotangents[0]), no_state = at::zeros_like(cotangents[1]);
+  expect_same_bits(run(in, {}, {at::Tensor(), cotangents[1]}).gradients, run(in, {}, {no_y, cotangents[1]}).gradients,
+                   "the last state's gradient alone");
+  expect_same_bits(run(in, {}, {cotangents[0], at::Tensor()}).gradients,
+                   run(in, {}, {cotangents[0], no_state}).gradients, "y's gradient alone");
   Tensors none = in;
   none[0] = in[0].slice(2, 0, 0);
   const Evaluation still = run(none, {}, {cotangents[0].slice(2, 0, 0), cotangents[1]});
