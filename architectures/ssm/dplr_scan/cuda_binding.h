@@ -3,6 +3,8 @@
 
 #include <ATen/ops/sum.h>
 
+#include <optional>
+
 #include "architectures/ssm/dplr_scan/binding.h"
 #include "architectures/ssm/dplr_scan/cuda.h"
 #include "architectures/ssm/mode_scan_cuda_binding.h"
@@ -13,7 +15,8 @@ using CudaKernels = mode_scan::CudaKernels<DplrScanForwardCuda, DplrScanBackward
 
 template <class P>
 struct CudaBound : mode_scan::CudaBound<P> {
-  CudaBound(const Arguments& a, bool backward) : mode_scan::CudaBound<P>(a) {
+  CudaBound(const Arguments& a, bool backward, const std::optional<ScanSegments>& segments)
+      : mode_scan::CudaBound<P>(a) {
     P& p = this->params;
     p.rank = a.parameters[3].size(1);
     TORCH_CHECK(p.states <= kDplrScanCudaStates, "dplr_scan: on a GPU a, b and c may be [D, N, 2] with N up to ",
@@ -21,7 +24,9 @@ struct CudaBound : mode_scan::CudaBound<P> {
     p.u = rows(a.u);
     const void** const to[] = {&p.a, &p.b, &p.c, &p.q, &p.w};
     for (size_t i = 0; i < kParameters; ++i) *to[i] = this->numbers(a.parameters[i]);
-    this->cut(dplr_scan_segments(p.batch, p.channels, p.length, p.states, p.positions != nullptr), backward);
+    this->cut(
+        segments ? *segments : dplr_scan_segments(p.batch, p.channels, p.length, p.states, p.positions != nullptr),
+        backward);
     if (p.segments.count > 1) {
       p.passage = this->scratch(this->empty({2 * p.states, p.channels, p.states, 2}));
     }
@@ -30,11 +35,12 @@ struct CudaBound : mode_scan::CudaBound<P> {
   const void* rows(const Tensor& t) { return this->keep(mode_scan::channels_last(t, this->dtype)); }
 };
 
-// As scan_operator.h wants it, with [B, L, R, D] for checkpoints: s of each token.
-inline Outputs cuda_forward(const Arguments& a, bool keep, const CudaKernels& kernels) {
+// As scan_operator.h wants it, with [B, L, R, D] for checkpoints: s of each token. Tests may cut short sequences.
+inline Outputs cuda_forward(const Arguments& a, bool keep, const CudaKernels& kernels,
+                            const std::optional<ScanSegments>& segments = std::nullopt) {
   mode_scan::check(kName, a);
   check_parameters(a.u, a.parameters);
-  CudaBound<DplrScanForwardCuda> bound(a, false);
+  CudaBound<DplrScanForwardCuda> bound(a, false, segments);
   DplrScanForwardCuda& p = bound.params;
   Outputs out = mode_scan::make_outputs(a, bound.dtype);
   p.y = out.y.mutable_data_ptr();
@@ -49,11 +55,12 @@ inline Outputs cuda_forward(const Arguments& a, bool keep, const CudaKernels& ke
 }
 
 inline Gradients cuda_backward(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, const Arguments& a,
-                               const OptionalTensor& readouts, const CudaKernels& kernels) {
+                               const OptionalTensor& readouts, const CudaKernels& kernels,
+                               const std::optional<ScanSegments>& segments = std::nullopt) {
   mode_scan::check(kName, a);
   check_parameters(a.u, a.parameters);
   TORCH_CHECK(given(readouts), "dplr_scan: backward needs the readouts that forward returned");
-  CudaBound<DplrScanBackwardCuda> bound(a, true);
+  CudaBound<DplrScanBackwardCuda> bound(a, true, segments);
   DplrScanBackwardCuda& p = bound.params;
   const Tensor grad_u = empty_channels_last(a.u, bound.dtype), grad_state = bound.states();
   const Tensor sigma = bound.empty(readouts->sizes());

@@ -3,8 +3,9 @@
 #include <ATen/ops/stack.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
-#include <limits>
+#include <optional>
 #include <tuple>
 
 #include "architectures/ssm/dplr_scan/cuda_binding.h"
@@ -36,10 +37,12 @@ dplr_scan_op::Arguments arguments_of(const Tensors& in, const at::Tensor& positi
 }
 
 Evaluation run(const Tensors& in, const at::Tensor& positions, const Tensors& cotangents,
-               const CudaKernels& kernels = emulated<cuda::Order::kForwards>()) {
+               const CudaKernels& kernels = emulated<cuda::Order::kForwards>(),
+               const std::optional<ScanSegments>& segments = std::nullopt) {
   const dplr_scan_op::Arguments arguments = arguments_of(in, positions);
-  const auto [y, last_state, readouts] = dplr_scan_op::cuda_forward(arguments, true, kernels);
-  const auto gradients = dplr_scan_op::cuda_backward(cotangents[0], cotangents[1], arguments, readouts, kernels);
+  const auto [y, last_state, readouts] = dplr_scan_op::cuda_forward(arguments, true, kernels, segments);
+  const auto gradients =
+      dplr_scan_op::cuda_backward(cotangents[0], cotangents[1], arguments, readouts, kernels, segments);
   return {{y, last_state}, Tensors(gradients.begin(), gradients.begin() + static_cast<int64_t>(in.size()))};
 }
 
@@ -110,18 +113,39 @@ TEST(DplrScanCuda, SlowDecayAcrossSegments) {
   }
 }
 
+// Short sequences in segments, blocks of both shapes that are cut.
+TEST(DplrScanCuda, AnyCutIntoSegments) {
+  WorstErrors worst;
+  for (const auto& [batch, channels, states, rank] :
+       {std::array<int64_t, 4>{2, 9, 3, 2}, {1, 3, 32, 1}, {1, 5, 33, 2}, {2, 1, 64, 1}}) {
+    for (const ScanSegments segments : {ScanSegments{3, 32}, ScanSegments{2, 64}}) {
+      for (const bool state : {false, true}) {
+        expect_emulated_equals(
+            plain({}),
+            [&](const Tensors& t, const Tensors& cotangents) {
+              return run(t, {}, cotangents, emulated<cuda::Order::kForwards>(), segments);
+            },
+            inputs(batch, channels, 70, states, rank, state, 0.9, 0.99), 2, 3,
+            ::testing::PrintToString(std::make_tuple(batch, channels, states, rank, segments.count, state)), worst);
+      }
+    }
+  }
+  worst.record();
+}
+
 TEST(DplrScanCuda, SameBitsInAnyOrderOfThreadsAndBlocks) {
-  const auto same = [](const Tensors& in, const at::Tensor& positions) {
+  const auto same = [](const Tensors& in, const at::Tensor& positions, const ScanSegments& segments) {
     const Tensors cotangents = random_like(plain(positions)(in));
-    const Evaluation a = run(in, positions, cotangents),
-                     b = run(in, positions, cotangents, emulated<cuda::Order::kBackwards>());
+    const Evaluation a = run(in, positions, cotangents, emulated<cuda::Order::kForwards>(), segments),
+                     b = run(in, positions, cotangents, emulated<cuda::Order::kBackwards>(), segments);
     expect_same_bits(a.outputs, b.outputs, "outputs");
     expect_same_bits(a.gradients, b.gradients, "gradients");
   };
   for (const int64_t states : {9, 40, 150}) {
-    same(cast(inputs(2, 10, 45, states, 2, true), at::kFloat), mixed_positions(2, 45));
+    const Tensors in = cast(inputs(2, states > 9 ? 2 : 10, 45, states, 2, true), at::kFloat);
+    same(in, mixed_positions(2, 45), {1, 45});
+    if (states <= 9) same(in, {}, {2, 32});
   }
-  same(cast(inputs(1, 1, 2048, 1, 1, true), at::kFloat), {});  // in segments
 }
 
 TEST(DplrScanCuda, Bfloat16KeepsItsStateInFloat32) {
