@@ -1,5 +1,5 @@
 // How LibTorch sees a scan that has a fused kernel and a reference: adapters from the dispatcher's argument lists, and
-// autograd. selective_scan and ssd differ in their arguments alone. For an operator of the name NAME these are
+// autograd. The scans differ in their arguments alone. For an operator of the name NAME these are
 // registered:
 //
 //   NAME, NAME_reference              arguments -> (y, last_state); can be differentiated once
@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <array>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -28,10 +29,28 @@ namespace hippodrome {
 //   forward_cpu(arguments, reference, keep), forward_meta(arguments, keep)   with members y, last_state, checkpoints
 //   backward_cpu(grad_y, grad_last_state, arguments, checkpoints, reference), backward_meta(arguments)
 //                      with nine members: the gradients of the first nine tensors among the arguments, in their order
+//   kGradients         where they are not nine: how many, in a std::array
 // where `arguments` is an aggregate of the parameters in their order. Checkpoints are what backward wants kept of
 // forward.
 template <class Scan, class Parameters = typename Scan::Parameters>
 struct ScanOperator;
+
+namespace scan_operator_detail {
+
+template <class Scan>
+constexpr size_t kGradientsOf = 9;
+template <class Scan>
+requires requires { Scan::kGradients; }
+constexpr size_t kGradientsOf<Scan> = Scan::kGradients;
+
+template <size_t>
+using TensorOf = Tensor;
+template <size_t... I>
+std::tuple<TensorOf<I>...> tensors(std::index_sequence<I...>);
+template <size_t kCount>
+using Tensors = decltype(tensors(std::make_index_sequence<kCount>()));
+
+}  // namespace scan_operator_detail
 
 template <class Scan, class... P>
 struct ScanOperator<Scan, void(P...)> {
@@ -39,7 +58,7 @@ struct ScanOperator<Scan, void(P...)> {
   using AutogradContext = torch::autograd::AutogradContext;
   using YAndState = std::tuple<Tensor, Tensor>;
   using YStateAndCheckpoints = std::tuple<Tensor, Tensor, Tensor>;
-  using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+  using Gradients = scan_operator_detail::Tensors<scan_operator_detail::kGradientsOf<Scan>>;
 
   // ---- kernels ----
 
@@ -72,6 +91,10 @@ struct ScanOperator<Scan, void(P...)> {
   static Gradients tuple_of(const InputGradients& gradients) {
     const auto& [g0, g1, g2, g3, g4, g5, g6, g7, g8] = gradients;
     return {g0, g1, g2, g3, g4, g5, g6, g7, g8};
+  }
+  template <size_t kCount>
+  static Gradients tuple_of(const std::array<Tensor, kCount>& gradients) {
+    return std::apply([](const auto&... g) { return Gradients{g...}; }, gradients);
   }
 
   // ---- calls through the dispatcher ----

@@ -22,8 +22,35 @@ constexpr int kThreads = 128, kSums = 16, kStep = 8, kWindow = kSums + kStep - 1
 // Number `number` of items that are counted over channels, then parts, then rows.
 struct Item {
   HIPPODROME_HOST_DEVICE Item(int64_t number, int64_t channels, int64_t parts)
-      : d(number % channels), part(number / channels % parts), b(number / channels / parts) {}
-  int64_t d, part, b;
+      : number(number), d(number % channels), part(number / channels % parts), b(number / channels / parts) {}
+  int64_t number, d, part, b;
+};
+
+// A thread for each of `items` items.
+template <class Block, class F>
+HIPPODROME_KERNEL void for_each_item(Block& block, int64_t items, int64_t channels, int64_t parts, const F& f) {
+  block.alone([&](int thread) {
+    const int64_t number = block.index() * kThreads + thread;
+    if (number < items) f(Item(number, channels, parts));
+  });
+}
+
+// kWindow numbers of a list along which a thread goes, kStep at a time.
+template <class T>
+struct Window {
+  T value[kWindow];
+
+  // read(k) is number k of the window as the first move() will have it; the last kStep of those are left out.
+  template <class F>
+  HIPPODROME_HOST_DEVICE explicit Window(const F& read) {
+    HIPPODROME_UNROLL for (int k = 0; k < kWindow - kStep; ++k) value[k + kStep] = read(k);
+  }
+  // read(k) is number k of the window after the move; only the last kStep are read.
+  template <class F>
+  HIPPODROME_HOST_DEVICE void move(const F& read) {
+    HIPPODROME_UNROLL for (int k = 0; k < kWindow - kStep; ++k) value[k] = value[k + kStep];
+    HIPPODROME_UNROLL for (int k = kWindow - kStep; k < kWindow; ++k) value[k] = read(k);
+  }
 };
 
 // Whether all tokens of a row reach as far back as there are taps.
@@ -69,10 +96,7 @@ struct Outputs {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const CausalFirCudaForward& p) {
-    block.alone([&](int thread) {
-      const int64_t number = block.index() * kThreads + thread;
-      if (number >= items(p)) return;
-      const Item item(number, p.channels, ceil_div(p.length, kSums));
+    for_each_item(block, items(p), p.channels, ceil_div(p.length, kSums), [&](const Item& item) {
       const TokenRow row(p.tokens, item.b);
       const int64_t first = item.part * kSums;
       S sums[kSums] = {};
@@ -102,20 +126,18 @@ struct Outputs {
       }
       if (most + 1 < lags) lags = most + 1;
     }
-    S x[kWindow];  // inputs of tokens first - lag - (kStep - 1) + [0, kWindow)
-    HIPPODROME_UNROLL for (int k = kStep; k < kWindow; ++k) {
-      x[k - kStep] = input_of<S>(p, row, item.b, item.d, first + k - (kStep - 1));
-    }
+    // Inputs of tokens first - lag + kSums - 1 - [0, kWindow).
+    const auto input = [&](int64_t lag, int k) {
+      return input_of<S>(p, row, item.b, item.d, first - lag + kSums - 1 - k);
+    };
+    Window<S> x([&](int k) { return input(0, k); });
     for (int64_t lag = 0; lag < lags; lag += kStep) {
       S weight[kStep];
-      HIPPODROME_UNROLL for (int k = kWindow - 1; k >= kStep; --k) x[k] = x[k - kStep];
-      HIPPODROME_UNROLL for (int k = 0; k < kStep; ++k) {
-        x[k] = input_of<S>(p, row, item.b, item.d, first - lag - (kStep - 1) + k);
-        weight[k] = weight_of<S>(p, item.d, lag + k);
-      }
+      x.move([&](int k) { return input(lag, k); });
+      HIPPODROME_UNROLL for (int l = 0; l < kStep; ++l) weight[l] = weight_of<S>(p, item.d, lag + l);
       HIPPODROME_UNROLL for (int l = 0; l < kStep; ++l) {
         HIPPODROME_UNROLL for (int u = 0; u < kSums; ++u) {
-          if (kPlain || lag + l <= reach[u]) sums[u] += weight[l] * x[u - l + kStep - 1];
+          if (kPlain || lag + l <= reach[u]) sums[u] += weight[l] * x.value[kSums - 1 - u + l];
         }
       }
     }
@@ -132,13 +154,10 @@ struct LastState {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const CausalFirCudaForward& p) {
-    block.alone([&](int thread) {
-      const int64_t number = block.index() * kThreads + thread;
-      if (number >= items(p)) return;
-      const Item item(number, p.channels, p.taps);
+    for_each_item(block, items(p), p.channels, p.taps, [&](const Item& item) {
       const TokenRow row(p.tokens, item.b);
       const int64_t back = p.taps - item.part;
-      static_cast<S*>(p.last_state)[number] =
+      static_cast<S*>(p.last_state)[item.number] =
           back <= row.reach_from_end() ? input_of<S>(p, row, item.b, item.d, row.count - back) : S(0);
     });
   }
@@ -159,11 +178,8 @@ struct InputGradients {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const CausalFirCudaBackward& p) {
-    block.alone([&](int thread) {
-      const int64_t number = block.index() * kThreads + thread;
-      if (number >= items(p)) return;
-      const CausalFirCudaForward& f = p.forward;
-      const Item item(number, f.channels, tiles(f));
+    const CausalFirCudaForward& f = p.forward;
+    for_each_item(block, items(p), f.channels, tiles(f), [&](const Item& item) {
       const TokenRow row(f.tokens, item.b);
       const int64_t first = item.part * kSums - f.taps;
       S sums[kSums] = {};
@@ -195,26 +211,18 @@ struct InputGradients {
     const auto reach_of = [&](int64_t i) {
       return i >= 0 && i < row.count ? static_cast<int>(row.reach(i)) : static_cast<int>(kFullReach);
     };
-    S g[kWindow];  // gradients of outputs first + lag + [0, kWindow)
-    int reach[kWindow];
-    HIPPODROME_UNROLL for (int k = 0; k < kWindow - kStep; ++k) {
-      g[k + kStep] = grad_y_of<S>(p, row, item.b, item.d, first + k);
-      if constexpr (!kPlain) reach[k + kStep] = reach_of(first + k);
-    }
+    // Of outputs first + lag + [0, kWindow).
+    const auto gradient = [&](int64_t lag, int k) { return grad_y_of<S>(p, row, item.b, item.d, first + lag + k); };
+    Window<S> g([&](int k) { return gradient(0, k); });
+    Window<int> reach([&](int k) { return kPlain ? 0 : reach_of(first + k); });
     for (int64_t lag = 0; lag < p.forward.taps && first + lag < row.count; lag += kStep) {
       S weight[kStep];
-      HIPPODROME_UNROLL for (int k = 0; k < kWindow - kStep; ++k) {
-        g[k] = g[k + kStep];
-        if constexpr (!kPlain) reach[k] = reach[k + kStep];
-      }
-      HIPPODROME_UNROLL for (int k = kWindow - kStep; k < kWindow; ++k) {
-        g[k] = grad_y_of<S>(p, row, item.b, item.d, first + lag + k);
-        if constexpr (!kPlain) reach[k] = reach_of(first + lag + k);
-      }
+      g.move([&](int k) { return gradient(lag, k); });
+      reach.move([&](int k) { return kPlain ? 0 : reach_of(first + lag + k); });
       HIPPODROME_UNROLL for (int l = 0; l < kStep; ++l) weight[l] = weight_of<S>(p.forward, item.d, lag + l);
       HIPPODROME_UNROLL for (int l = 0; l < kStep; ++l) {
         HIPPODROME_UNROLL for (int u = 0; u < kSums; ++u) {
-          if (kPlain || lag + l <= reach[u + l]) sums[u] += weight[l] * g[u + l];
+          if (kPlain || lag + l <= reach.value[u + l]) sums[u] += weight[l] * g.value[u + l];
         }
       }
     }
@@ -234,11 +242,8 @@ struct WeightGradients {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const CausalFirCudaBackward& p) {
-    block.alone([&](int thread) {
-      const int64_t number = block.index() * kThreads + thread;
-      if (number >= items(p)) return;
-      const CausalFirCudaForward& f = p.forward;
-      const Item item(number, f.channels, ceil_div(f.taps, kSums));  // its "row" is one of all rows' segments
+    const CausalFirCudaForward& f = p.forward;
+    for_each_item(block, items(p), f.channels, ceil_div(f.taps, kSums), [&](const Item& item) {  // b: of all segments
       const int64_t segments = causal_fir_segments(f.length, f.taps), lag = item.part * kSums;
       const int64_t b = item.b / segments, first = item.b % segments * causal_fir_segment(f.taps);
       const TokenRow row(f.tokens, b);
@@ -260,21 +265,19 @@ struct WeightGradients {
                                     int64_t lag, int64_t first, S (&sums)[kSums]) {
     const CausalFirCudaForward& f = p.forward;
     const int64_t behind = first + causal_fir_segment(f.taps), end = behind < row.count ? behind : row.count;
-    S x[kWindow];  // inputs of tokens i - lag - (kSums - 1) + [0, kWindow)
-    HIPPODROME_UNROLL for (int k = 0; k < kWindow - kStep; ++k) {
-      x[k + kStep] = input_of<S>(f, row, b, d, first - lag - (kSums - 1) + k);
-    }
+    // Inputs of tokens i - lag - (kSums - 1) + [0, kWindow).
+    const auto input = [&](int64_t i, int k) { return input_of<S>(f, row, b, d, i - lag - (kSums - 1) + k); };
+    Window<S> x([&](int k) { return input(first, k); });
     for (int64_t i = first; i < end; i += kStep) {
       S g[kStep];
-      HIPPODROME_UNROLL for (int k = 0; k < kWindow - kStep; ++k) x[k] = x[k + kStep];
-      HIPPODROME_UNROLL for (int k = 0; k < kStep; ++k) {
-        x[kWindow - kStep + k] = input_of<S>(f, row, b, d, i - lag + k);
-        g[k] = i + k < end ? grad_y_of<S>(p, row, b, d, i + k) : S(0);
+      x.move([&](int k) { return input(i, k); });
+      HIPPODROME_UNROLL for (int l = 0; l < kStep; ++l) {
+        g[l] = i + l < end ? grad_y_of<S>(p, row, b, d, i + l) : S(0);
       }
       HIPPODROME_UNROLL for (int l = 0; l < kStep; ++l) {
         const int64_t reach = kPlain || i + l >= end ? kFullReach : row.reach(i + l);
         HIPPODROME_UNROLL for (int j = 0; j < kSums; ++j) {
-          if (kPlain || lag + j <= reach) sums[j] += g[l] * x[l - j + kSums - 1];
+          if (kPlain || lag + j <= reach) sums[j] += g[l] * x.value[l - j + kSums - 1];
         }
       }
     }

@@ -2,7 +2,8 @@
 //
 // Backward keeps and reads no states. A forward sweep carries the state's slope s = ∂x/∂a beside it, which gives ∂a =
 // Σ 2 ∂y_t (c s_t)* + ∂x_L s*_L and ∂c, and a backward sweep of its own carries λ, which gives the rest; so each needs
-// only what the other does not, 16 and 10 multiply-adds a state and token, and no memory beyond the sums.
+// only what the other does not, 16 and 10 multiply-adds a state and token, and no memory beyond the sums. Of a segment,
+// x_L is the state behind it, and s starts from zero: what came before does not depend on the segment's a.
 #pragma once
 
 #include <type_traits>
@@ -31,14 +32,9 @@ struct Outputs {
     block.alone([&](int thread) {
       const Mine m = mine(p, at, thread);
       load_parameters(p, m, parameters[thread]);
-      if (p.before != nullptr) {
-        load_carry(p, m, at, p.before, 2, 0, x[thread]);
-      } else {
-        load_state(p, m, at.row, p.state, x[thread]);
-      }
+      load(m, entering(p), segment_row_of(p, at, m.channel), x[thread]);
     });
-    for (int64_t begin = at.begin; begin < at.end; begin += kTile) {
-      const int count = tokens_of_tile(at, begin);
+    for_each_tile(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<T, kThreads>(p, p.u, at, begin, count, thread, u);
         load_codes(p, at, begin, count, thread, codes);
@@ -51,18 +47,14 @@ struct Outputs {
           if (code == kPadding) continue;
           if (code == kFresh) set_zero(state);
           advance(m, u[i * kLanes + thread % kLanes], state);
-          S sum(0);
-          HIPPODROME_UNROLL
-          for (int k = 0; k < kModes; ++k) sum += m.c.re[k] * state.re[k] - m.c.im[k] * state.im[k];
-          sums[(thread / kLanes * kTile + i) * kLanes + thread % kLanes] = sum;
+          sums[(thread / kLanes * kTile + i) * kLanes + thread % kLanes] = read_out(m.c, state);
         }
       });
       block.each([&](int thread) { store_tile<T, kWarps>(p, at, begin, count, thread, codes, sums, S(2), p.y); });
-    }
+    });
     block.alone([&](int thread) {
-      if (at.segment == p.segments.count - 1) {
-        store_state(p, mine(p, at, thread), at.row, x[thread], p.last_state);
-      }
+      const Mine m = mine(p, at, thread);
+      if (is_last(p, at)) store(m, x[thread], p.last_state, row_of(p, at, m.channel));
     });
   }
 };
@@ -87,17 +79,11 @@ struct ReadoutGradients {
       const Mine m = mine(p, at, thread);
       load_parameters(p, m, parameters[thread]);
       set_zero(slope[thread]);
-      if (p.before != nullptr) {
-        load_carry(p, m, at, p.before, 4, 0, x[thread]);
-        load_carry(p, m, at, p.before, 4, 1, slope[thread]);
-      } else {
-        load_state(p, m, at.row, p.state, x[thread]);
-      }
+      load(m, entering(p), segment_row_of(p, at, m.channel), x[thread]);
       set_zero(x_sum[thread]);
       set_zero(slope_sum[thread]);
     });
-    for (int64_t begin = at.begin; begin < at.end; begin += kTile) {
-      const int count = tokens_of_tile(at, begin);
+    for_each_tile(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<T, kThreads>(p, p.u, at, begin, count, thread, u);
         load_tile<T, kThreads>(p, p.grad_y, at, begin, count, thread, grad_y);
@@ -112,18 +98,13 @@ struct ReadoutGradients {
             set_zero(slope[thread]);
           }
           const S twice = 2 * grad_y[i * kLanes + thread % kLanes];
-          advance_slope(parameters[thread], x[thread], slope[thread]);
+          multiply_add(parameters[thread].a, x[thread], slope[thread]);
           advance(parameters[thread], u[i * kLanes + thread % kLanes], x[thread]);
-          HIPPODROME_UNROLL
-          for (int k = 0; k < kModes; ++k) {
-            x_sum[thread].re[k] += twice * x[thread].re[k];
-            x_sum[thread].im[k] += twice * x[thread].im[k];
-            slope_sum[thread].re[k] += twice * slope[thread].re[k];
-            slope_sum[thread].im[k] += twice * slope[thread].im[k];
-          }
+          add(x[thread], twice, x_sum[thread]);
+          add(slope[thread], twice, slope_sum[thread]);
         }
       });
-    }
+    });
     block.alone([&](int thread) { put(p, at, mine(p, at, thread), x_sum[thread], slope[thread], slope_sum[thread]); });
   }
 
@@ -132,20 +113,18 @@ struct ReadoutGradients {
                                          const Modes<S>& x_sum, const Modes<S>& slope, const Modes<S>& slope_sum) {
     Parameters<S> parameters;  // c is read here only, so that it takes no registers before
     load_parameters(p, m, parameters);
-    const Modes<S>& c = parameters.c;
-    Modes<S> last;  // ∂x_L
-    load_state(p, m, at.row, at.segment == p.segments.count - 1 ? p.grad_last_state : nullptr, last);
+    Modes<S> a, c_slope = slope_sum;  // ∂a = slope* ∂x_L + (c Σ 2 ∂y s)*
+    load(m, from_behind(p), segment_row_of(p, at, m.channel), a);
+    multiply_conjugate(slope, a);
+    multiply(parameters.c, c_slope);
+    add_conjugate(c_slope, S(1), a);
     S* const sums = static_cast<S*>(p.sums);
     HIPPODROME_UNROLL
     for (int k = 0; k < kModes; ++k) {
-      if (!has(p, m, k)) continue;
-      const auto to = [&](int part) -> S& {
-        return sums[sum_index(p, at.row, at.segment, part, m.state + k, m.channel)];
-      };
-      to(0) =
-          c.re[k] * slope_sum.re[k] - c.im[k] * slope_sum.im[k] + last.re[k] * slope.re[k] + last.im[k] * slope.im[k];
-      to(1) =
-          last.im[k] * slope.re[k] - last.re[k] * slope.im[k] - c.re[k] * slope_sum.im[k] - c.im[k] * slope_sum.re[k];
+      if (!m.has(k)) continue;
+      const auto to = [&](int part) -> S& { return sums[sum_index(p, at.row, at.segment, part, m.n(k), m.channel)]; };
+      to(0) = a.re[k];
+      to(1) = a.im[k];
       to(4) = x_sum.re[k];
       to(5) = -x_sum.im[k];
     }
@@ -174,16 +153,10 @@ struct InputGradients {
     block.alone([&](int thread) {
       const Mine m = mine(p, at, thread);
       load_parameters(p, m, parameters[thread]);
-      if (p.behind != nullptr) {
-        load_carry(p, m, at, p.behind, 2, 0, lambda[thread]);
-      } else {
-        load_state(p, m, at.row, p.grad_last_state, lambda[thread]);
-      }
+      load(m, from_behind(p), segment_row_of(p, at, m.channel), lambda[thread]);
       set_zero(b_sum[thread]);
     });
-    for (int64_t tile = ceil_div(at.end - at.begin, kTile) - 1; tile >= 0; --tile) {
-      const int64_t begin = at.begin + tile * kTile;
-      const int count = tokens_of_tile(at, begin);
+    for_each_tile_backwards(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<T, kThreads>(p, p.u, at, begin, count, thread, u);
         load_tile<T, kThreads>(p, p.grad_y, at, begin, count, thread, grad_y);
@@ -196,28 +169,22 @@ struct InputGradients {
           const int code = codes[i];
           if (code == kPadding) continue;
           const S input = u[i * kLanes + thread % kLanes];
-          enter(m, 2 * grad_y[i * kLanes + thread % kLanes], l);
-          S sum(0);
-          HIPPODROME_UNROLL
-          for (int k = 0; k < kModes; ++k) {
-            sum += m.b.re[k] * l.re[k] + m.b.im[k] * l.im[k];
-            total.re[k] += l.re[k] * input;
-            total.im[k] += l.im[k] * input;
-          }
-          sums[(thread / kLanes * kTile + i) * kLanes + thread % kLanes] = sum;
-          retreat(m, l);
+          add_conjugate(m.c, 2 * grad_y[i * kLanes + thread % kLanes], l);
+          add(l, input, total);
+          sums[(thread / kLanes * kTile + i) * kLanes + thread % kLanes] = scalar_product(m.b, l);
+          multiply_conjugate(m.a, l);
           if (code == kFresh) set_zero(l);
         }
       });
       block.each([&](int thread) { store_tile<T, kWarps>(p, at, begin, count, thread, codes, sums, S(1), p.grad_u); });
-    }
+    });
     block.alone([&](int thread) {
       const Mine m = mine(p, at, thread);
-      if (at.segment == 0) store_state(p, m, at.row, lambda[thread], p.grad_state);
+      if (is_first(at)) store(m, lambda[thread], p.grad_state, row_of(p, at, m.channel));
       HIPPODROME_UNROLL
       for (int k = 0; k < kModes; ++k) {
-        if (!has(p, m, k)) continue;
-        const int64_t to = sum_index(p, at.row, at.segment, 2, m.state + k, m.channel);
+        if (!m.has(k)) continue;
+        const int64_t to = sum_index(p, at.row, at.segment, 2, m.n(k), m.channel);
         static_cast<S*>(p.sums)[to] = b_sum[thread].re[k];
         static_cast<S*>(p.sums)[to + p.states * p.channels] = b_sum[thread].im[k];
       }
@@ -241,9 +208,9 @@ const char* run_forward(const DiagonalScanForwardCuda& p, const Launcher& launch
   const char* error = nullptr;
   if (p.segments.count > 1) {
     const Problem& problem = p;
-    error = for_states<kWarps>(
-        problem, [&](const Problem& q) { return launcher.template run<SegmentStates<T, kWarps, false>>(q); });
-    if (error == nullptr) error = launcher.template run<CarryStates<ScalarOf<T>, false>>(problem);
+    error = for_states<kWarps>(problem,
+                               [&](const Problem& q) { return launcher.template run<SegmentStates<T, kWarps>>(q); });
+    if (error == nullptr) error = launcher.template run<Carry<ScalarOf<T>, false>>(problem);
   }
   if (error != nullptr) return error;
   return for_states<kWarps>(p, [&](const auto& q) { return launcher.template run<Outputs<T, kWarps>>(q); });
@@ -255,11 +222,11 @@ const char* run_backward(const DiagonalScanBackwardCuda& p, const Launcher& laun
   if (p.segments.count > 1) {
     const Problem& problem = p;
     error = for_states<kWarps>(problem, [&](const Problem& q) {
-      const char* failed = launcher.template run<SegmentStates<T, kWarps, true>>(q);
+      const char* failed = launcher.template run<SegmentStates<T, kWarps>>(q);
       return failed != nullptr ? failed : launcher.template run<SegmentAdjoints<T, kWarps>>(q);
     });
-    if (error == nullptr) error = launcher.template run<CarryStates<ScalarOf<T>, true>>(problem);
-    if (error == nullptr) error = launcher.template run<CarryAdjoints<ScalarOf<T>>>(problem);
+    if (error == nullptr) error = launcher.template run<Carry<ScalarOf<T>, false>>(problem);
+    if (error == nullptr) error = launcher.template run<Carry<ScalarOf<T>, true>>(problem);
   }
   if (error != nullptr) return error;
   return for_states<kWarps>(p, [&](const auto& q) {

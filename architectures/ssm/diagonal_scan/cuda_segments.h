@@ -2,7 +2,7 @@
 // then the states between segments, one segment after another. With n the tokens of a segment and x⁰ its last state
 // from zeros,
 //
-//   x' = aⁿ x + x⁰,    ∂x'/∂a = aⁿ ∂x/∂a + n aⁿ⁻¹ x + ∂x⁰/∂a,    λ = (a*)ⁿ λ' + λ⁰;
+//   x' = aⁿ x + x⁰,    λ = (a*)ⁿ λ' + λ⁰;
 //
 // where a sequence begins in the segment nothing passes through it.
 #pragma once
@@ -11,11 +11,11 @@
 
 namespace hippodrome::diagonal_scan_cuda {
 
-// x⁰, and with kSlope ∂x⁰/∂a, of each segment into `before`, and its tokens.
-template <class T, int kWarps, bool kSlope>
+// x⁰ of each segment into `before`, and its tokens.
+template <class T, int kWarps>
 struct SegmentStates {
   using S = ScalarOf<T>;
-  static constexpr int kThreads = kWarps * kLanes, kParts = kSlope ? 4 : 2;
+  static constexpr int kThreads = kWarps * kLanes;
   static int64_t blocks(const Problem& p) { return places(p); }
   static int64_t shared_bytes(const Problem&) { return shared_size<S>(kTile * kLanes) + shared_size<int>(kTile); }
 
@@ -25,18 +25,16 @@ struct SegmentStates {
     S* const u = block.template shared<S>(kTile * kLanes);
     int* const codes = block.template shared<int>(kTile);
     typename Block::template PerThread<Parameters<S>> parameters;
-    typename Block::template PerThread<Modes<S>> x, slope;
+    typename Block::template PerThread<Modes<S>> x;
     typename Block::template PerThread<int64_t> tokens;
     typename Block::template PerThread<int> fresh;
     block.alone([&](int thread) {
       load_parameters(p, mine(p, at, thread), parameters[thread]);
       set_zero(x[thread]);
-      set_zero(slope[thread]);
       tokens[thread] = 0;
       fresh[thread] = 0;
     });
-    for (int64_t begin = at.begin; begin < at.end; begin += kTile) {
-      const int count = tokens_of_tile(at, begin);
+    for_each_tile(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<T, kThreads>(p, p.u, at, begin, count, thread, u);
         load_codes(p, at, begin, count, thread, codes);
@@ -49,17 +47,14 @@ struct SegmentStates {
           if (code == kFresh) {
             fresh[thread] = 1;
             set_zero(x[thread]);
-            set_zero(slope[thread]);
           }
-          if constexpr (kSlope) advance_slope(parameters[thread], x[thread], slope[thread]);
           advance(parameters[thread], u[i * kLanes + thread % kLanes], x[thread]);
         }
       });
-    }
+    });
     block.alone([&](int thread) {
       const Mine m = mine(p, at, thread);
-      store_carry(p, m, at, x[thread], kParts, 0, p.before);
-      if constexpr (kSlope) store_carry(p, m, at, slope[thread], kParts, 1, p.before);
+      store(m, x[thread], p.before, segment_row_of(p, at, m.channel));
       if (thread == 0 && at.channel == 0) {
         p.tokens[at.row * p.segments.count + at.segment] = fresh[thread] != 0 ? -1 : tokens[thread];
       }
@@ -86,9 +81,7 @@ struct SegmentAdjoints {
       load_parameters(p, mine(p, at, thread), parameters[thread]);
       set_zero(lambda[thread]);
     });
-    for (int64_t tile = ceil_div(at.end - at.begin, kTile) - 1; tile >= 0; --tile) {
-      const int64_t begin = at.begin + tile * kTile;
-      const int count = tokens_of_tile(at, begin);
+    for_each_tile_backwards(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<T, kThreads>(p, p.grad_y, at, begin, count, thread, grad_y);
         load_codes(p, at, begin, count, thread, codes);
@@ -97,13 +90,16 @@ struct SegmentAdjoints {
         for (int i = count - 1; i >= 0; --i) {
           const int code = codes[i];
           if (code == kPadding) continue;
-          enter(parameters[thread], 2 * grad_y[i * kLanes + thread % kLanes], lambda[thread]);
-          retreat(parameters[thread], lambda[thread]);
+          add_conjugate(parameters[thread].c, 2 * grad_y[i * kLanes + thread % kLanes], lambda[thread]);
+          multiply_conjugate(parameters[thread].a, lambda[thread]);
           if (code == kFresh) set_zero(lambda[thread]);
         }
       });
-    }
-    block.alone([&](int thread) { store_carry(p, mine(p, at, thread), at, lambda[thread], 2, 0, p.behind); });
+    });
+    block.alone([&](int thread) {
+      const Mine m = mine(p, at, thread);
+      store(m, lambda[thread], p.behind, segment_row_of(p, at, m.channel));
+    });
   }
 };
 
@@ -112,113 +108,55 @@ struct Complex {
   S re, im;
 };
 template <class S>
-HIPPODROME_HOST_DEVICE Complex<S> product(const Complex<S>& x, const Complex<S>& y) {
+HIPPODROME_HOST_DEVICE Complex<S> times(const Complex<S>& x, const Complex<S>& y) {
   return {x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re};
 }
 // In float64 whatever the states: every squaring doubles the relative error.
 HIPPODROME_HOST_DEVICE Complex<double> power(Complex<double> base, int64_t exponent) {
   Complex<double> result{1.0, 0.0};
   for (; exponent > 0; exponent /= 2) {
-    if (exponent % 2 == 1) result = product(result, base);
-    base = product(base, base);
+    if (exponent % 2 == 1) result = times(result, base);
+    base = times(base, base);
   }
   return result;
 }
 
-// aⁿ and n aⁿ⁻¹ for the n of a segment; both zero where a sequence begins in it.
-template <class S>
-struct Passage {
-  int64_t tokens = 0;
-  Complex<S> through{S(1), S(0)}, slope{S(0), S(0)};
-
-  HIPPODROME_HOST_DEVICE void set(const Complex<double>& a, int64_t n) {
-    if (n == tokens) return;  // most segments are alike
-    tokens = n;
-    const Complex<double> before = n > 0 ? power(a, n - 1) : Complex<double>{0.0, 0.0};
-    const Complex<double> full = n == 0 ? Complex<double>{1.0, 0.0} : product(before, a);
-    const auto factor = static_cast<double>(n);
-    through = {static_cast<S>(full.re), static_cast<S>(full.im)};
-    slope = {static_cast<S>(factor * before.re), static_cast<S>(factor * before.im)};
-  }
-};
-
-// One thread for each state of a channel of a row.
-template <class S>
-struct CarryBase {
+// From what the segments begin with when nothing enters them to what does enter each, one after another: a thread for
+// each state of a channel of a row.
+template <class S, bool kBackwards>
+struct Carry {
   static constexpr int kThreads = 128;
-  static int64_t blocks(const Problem& p) { return ceil_div(p.batch * p.states * p.channels, kThreads); }
+  static int64_t blocks(const Problem& p) { return ceil_div(p.batch * p.channels * p.states, kThreads); }
   static int64_t shared_bytes(const Problem&) { return 0; }
 
-  struct Item {
-    int64_t row, n, channel;
-    bool inside;
-  };
-  static HIPPODROME_HOST_DEVICE Item item(const Problem& p, int64_t block, int thread) {
-    const int64_t i = block * kThreads + thread;
-    return {i / p.channels / p.states, i / p.channels % p.states, i % p.channels, i < p.batch * p.states * p.channels};
-  }
-  static HIPPODROME_HOST_DEVICE Complex<double> a_of(const Problem& p, const Item& i, double sign) {
-    const int64_t at = i.channel * p.states + i.n;
-    return {static_cast<double>(static_cast<const S*>(p.parameters[0])[at]),
-            sign * static_cast<double>(static_cast<const S*>(p.parameters[1])[at])};
-  }
-  static HIPPODROME_HOST_DEVICE Complex<S> pair(const void* from, int64_t at, int64_t apart) {
-    return {static_cast<const S*>(from)[at], static_cast<const S*>(from)[at + apart]};
-  }
-  static HIPPODROME_HOST_DEVICE void put(const Complex<S>& x, void* to, int64_t at, int64_t apart) {
-    static_cast<S*>(to)[at] = x.re;
-    static_cast<S*>(to)[at + apart] = x.im;
-  }
-};
-
-// `before`: from what each segment ends with when it starts from zeros to the states that each starts from.
-template <class S, bool kSlope>
-struct CarryStates : CarryBase<S> {
-  using Base = CarryBase<S>;
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const Problem& p) {
     block.alone([&](int thread) {
-      const auto i = Base::item(p, block.index(), thread);
-      if (!i.inside) return;
-      const Complex<double> a = Base::a_of(p, i, 1.0);
-      Complex<S> x{S(0), S(0)}, slope{S(0), S(0)};
-      if (p.state != nullptr) x = Base::pair(p.state, state_index(p, i.row, i.channel, i.n), 1);
-      Passage<S> passage;
-      for (int64_t segment = 0; segment < p.segments.count; ++segment) {
-        const int64_t at = carry_index(p, i.row, segment, i.n, kSlope ? 4 : 2, i.channel), D = p.channels;
-        passage.set(a, p.tokens[i.row * p.segments.count + segment]);
-        const Complex<S> own = Base::pair(p.before, at, D), passed = product(passage.through, x);
-        Base::put(x, p.before, at, D);
-        if constexpr (kSlope) {
-          const Complex<S> own_slope = Base::pair(p.before, at + 2 * D, D), moved = product(passage.through, slope),
-                           added = product(passage.slope, x);
-          Base::put(slope, p.before, at + 2 * D, D);
-          slope = {moved.re + added.re + own_slope.re, moved.im + added.im + own_slope.im};
+      const int64_t i = block.index() * kThreads + thread, row = i / p.states / p.channels;
+      if (row >= p.batch) return;
+      const void* const start = kBackwards ? p.grad_last_state : p.state;
+      S* const carries = static_cast<S*>(kBackwards ? p.behind : p.before);
+      const int64_t of_channel = i % (p.channels * p.states), count = p.segments.count;
+      const auto part = [&](int which) {
+        return static_cast<double>(static_cast<const S*>(p.parameters[which])[of_channel]);
+      };
+      const Complex<double> a{part(0), kBackwards ? -part(1) : part(1)};
+      Complex<S> x{S(0), S(0)}, through{S(1), S(0)};
+      if (start != nullptr) x = {static_cast<const S*>(start)[2 * i], static_cast<const S*>(start)[2 * i + 1]};
+      int64_t known = 0;  // the power of a that `through` is
+      for (int64_t done = 0; done < count; ++done) {
+        const int64_t segment = row * count + (kBackwards ? count - 1 - done : done);
+        const int64_t tokens = p.tokens[segment];
+        if (tokens != known) {  // most segments are alike
+          const Complex<double> full = tokens < 0 ? Complex<double>{0.0, 0.0} : power(a, tokens);
+          through = {static_cast<S>(full.re), static_cast<S>(full.im)};
+          known = tokens;
         }
+        S* const at = carries + (segment * p.channels * p.states + of_channel) * 2;
+        const Complex<S> passed = times(through, x), own{at[0], at[1]};
+        at[0] = x.re;
+        at[1] = x.im;
         x = {passed.re + own.re, passed.im + own.im};
-      }
-    });
-  }
-};
-
-// `behind`: from λ⁰ to the λ that enters each segment from behind.
-template <class S>
-struct CarryAdjoints : CarryBase<S> {
-  using Base = CarryBase<S>;
-  template <class Block>
-  static HIPPODROME_KERNEL void run(Block& block, const Problem& p) {
-    block.alone([&](int thread) {
-      const auto i = Base::item(p, block.index(), thread);
-      if (!i.inside) return;
-      const Complex<double> conjugate = Base::a_of(p, i, -1.0);
-      Complex<S> lambda = Base::pair(p.grad_last_state, state_index(p, i.row, i.channel, i.n), 1);
-      Passage<S> passage;
-      for (int64_t segment = p.segments.count - 1; segment >= 0; --segment) {
-        const int64_t at = carry_index(p, i.row, segment, i.n, 2, i.channel);
-        passage.set(conjugate, p.tokens[i.row * p.segments.count + segment]);
-        const Complex<S> own = Base::pair(p.behind, at, p.channels), passed = product(passage.through, lambda);
-        Base::put(lambda, p.behind, at, p.channels);
-        lambda = {passed.re + own.re, passed.im + own.im};
       }
     });
   }

@@ -1,31 +1,21 @@
-// From LibTorch tensors to the kernels' parameters: checks and allocation. Shared by the CPU and the CUDA operators.
+// The arguments of dplr_scan. Shared by the CPU and the CUDA operators.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
-#include <array>
-#include <tuple>
-
 #include "architectures/ssm/dplr_scan/op.h"
-#include "core/tensor/op_binding.h"
+#include "architectures/ssm/mode_scan_binding.h"
 
 namespace hippodrome::dplr_scan_op {
 
-using Outputs = std::tuple<Tensor, Tensor>;
-using Saved = std::tuple<Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Parameters = std::array<Tensor, 5>;  // a, b, c [D, N, 2], q, w [D, R, N, 2]
+inline constexpr const char* kName = "dplr_scan";
+inline constexpr size_t kParameters = 5;  // a, b, c [D, N, 2], q, w [D, R, N, 2]
+using Arguments = mode_scan::Arguments<kParameters>;
+using Gradients = mode_scan::Gradients<kParameters>;
+using mode_scan::Outputs;
 
-inline void check(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
-                  const OptionalTensor& positions) {
-  const auto dtype = u.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16,
-              "dplr_scan: u must be float32, float64 or bfloat16, not ", dtype);
-  TORCH_CHECK(u.dim() == 3, "dplr_scan: u must be [B, D, L], got ", u.sym_sizes());
-  for (size_t i = 0; i < 5; ++i) {
+inline void check_parameters(const Tensor& u, const std::array<Tensor, kParameters>& parameters) {
+  for (size_t i = 0; i < kParameters; ++i) {
     const Tensor& t = parameters[i];
     const int64_t axes = i < 3 ? 3 : 4;  // q and w have their rank behind the channel
     TORCH_CHECK(t.dim() == axes && t.sym_size(0) == u.sym_size(1) && t.sym_size(-1) == 2 &&
@@ -33,45 +23,9 @@ inline void check(const Tensor& u, const Parameters& parameters, const OptionalT
                     t.sym_size(1) == parameters[i < 3 ? 0 : 3].sym_size(1),
                 "dplr_scan: a, b and c must be [D, N, 2], q and w [D, R, N, 2] with D = ", u.sym_size(1), ", got ",
                 t.sym_sizes());
-    TORCH_CHECK(t.is_floating_point() && (t.scalar_type() == at::kDouble) == (dtype == at::kDouble),
-                "dplr_scan: float64 u, a, b, c, q, w and state go together; got ", dtype, " u with ", t.scalar_type());
   }
   TORCH_CHECK(parameters[3].sym_size(1) >= 1 && parameters[3].sym_size(1) <= kDplrScanMaxRank,
               "dplr_scan: q and w [D, R, N, 2] may have rank R = 1 or 2, not ", parameters[3].sym_size(1));
-  const auto states = parameters[0].sym_size(1);
-  TORCH_CHECK(!given(state) ||
-                  (state->dim() == 4 && state->sym_size(0) == u.sym_size(0) && state->sym_size(1) == u.sym_size(1) &&
-                   state->sym_size(2) == states && state->sym_size(3) == 2 && state->is_floating_point() &&
-                   (state->scalar_type() == at::kDouble) == (dtype == at::kDouble)),
-              "dplr_scan: state must be [B, D, N, 2] = [", u.sym_size(0), ", ", u.sym_size(1), ", ", states,
-              ", 2], real and imaginary parts, of u's precision");
-  check_positions("dplr_scan", positions, u.sym_size(0), u.sym_size(2));
-}
-
-inline Saved make_outputs(const Tensor& u, const Parameters& parameters, at::ScalarType dtype, bool save) {
-  const auto batch = u.sym_size(0), channels = u.sym_size(1), length = u.sym_size(2),
-             states = parameters[0].sym_size(1);
-  const auto options = u.options().dtype(compute_dtype(u));
-  return {empty_channels_last(u, dtype), at::empty_symint({batch, channels, states, 2}, options),
-          save ? at::empty_symint({batch, (length + (kDplrScanChunk - 1)) / kDplrScanChunk,
-                                   (channels + (kDplrScanGroup - 1)) / kDplrScanGroup, states, 2, kDplrScanGroup},
-                                  options)
-               : at::empty({0}, options)};
-}
-
-// [B, D, L] as the kernel reads it: contiguous [B, L, D].
-inline Tensor channels_last(const Tensor& t, at::ScalarType dtype) { return t.transpose(1, 2).to(dtype).contiguous(); }
-
-inline Gradients make_gradients(const Tensor& u, const Parameters& parameters, const Tensor& grad_last_state) {
-  const auto options = u.options().dtype(compute_dtype(u));
-  const auto like = [&](const Tensor& t) { return at::empty_symint(t.sym_sizes(), options); };
-  return {empty_channels_last(u, compute_dtype(u)),
-          like(parameters[0]),
-          like(parameters[1]),
-          like(parameters[2]),
-          like(parameters[3]),
-          like(parameters[4]),
-          like(grad_last_state)};
 }
 
 }  // namespace hippodrome::dplr_scan_op

@@ -4,23 +4,44 @@
 
 #include <cstdint>
 
-#include "core/cuda/block.h"
+#include "architectures/ssm/mode_scan_cuda.h"
 
 namespace hippodrome {
 
 // States of a channel that a block's registers hold.
 inline constexpr int64_t kDplrScanCudaStates = 512;
+// Most states whose sequences are cut: a step's matrix to the power of a segment, of 2 N x 2 N reals, is kept for each
+// channel, and lies in a block's shared memory.
+inline constexpr int64_t kDplrScanCutStates = 64;
+// The shape of blocks for up to 32, up to 128 and up to 512 states: threads for each channel, threads.
+struct DplrScanBlock {
+  int64_t group, threads;
+};
+constexpr DplrScanBlock dplr_scan_block(int64_t states) {
+  return states <= 32 ? DplrScanBlock{8, 64} : states <= 128 ? DplrScanBlock{32, 128} : DplrScanBlock{128, 128};
+}
+
+// Tokens follow each other at the pace of sums over a channel's states, so that a multiprocessor has time for many
+// blocks at once, and a cut pays long before there are as many blocks as multiprocessors. Not where positions are
+// given: the passage through a segment, the same for all, is that of its tokens without a start or padding.
+inline ScanSegments dplr_scan_segments(int64_t batch, int64_t channels, int64_t length, int64_t states,
+                                       bool positions) {
+  const DplrScanBlock block = dplr_scan_block(states);
+  const int64_t blocks = batch * cuda::ceil_div(channels, block.threads / block.group);
+  if (positions || states > kDplrScanCutStates) return {1, length};
+  return scan_segments(blocks, length, {/*enough=*/264, /*wanted=*/2112, /*least_tokens=*/128, /*least_segments=*/16});
+}
 
 // Device pointers. All numbers are of type `element`, float32 or float64; complex numbers are pairs, real before
-// imaginary; tensors are contiguous.
-struct DplrScanProblem {
-  cuda::Element element = cuda::Element::kFloat;
-  int64_t batch = 0, channels = 0, length = 0, states = 0, rank = 0;  // B, D, L, N ≤ 512, R ≤ 2
-  const void* u = nullptr;                                            // [B, L, D]
-  const void *a = nullptr, *b = nullptr, *c = nullptr;                // each [D, N, 2]
-  const void *q = nullptr, *w = nullptr;                              // each [D, R, N, 2]
-  const void* state = nullptr;                                        // [B, D, N, 2] or null for zeros
-  const int64_t* positions = nullptr;                                 // [B, L] or null
+// imaginary; tensors are contiguous. N ≤ 512, R ≤ 2.
+struct DplrScanProblem : ModeScanProblem {
+  int64_t rank = 0;                                     // R
+  const void* u = nullptr;                              // [B, L, D]
+  const void *a = nullptr, *b = nullptr, *c = nullptr;  // each [D, N, 2]
+  const void *q = nullptr, *w = nullptr;                // each [D, R, N, 2]
+  // Scratch [2 N, D, N, 2] where there are several segments: what becomes of each unit vector in one without inputs.
+  void* passage = nullptr;
+  const void* grad_y = nullptr;  // [B, L, D]; of backward
 };
 
 struct DplrScanForwardCuda : DplrScanProblem {
@@ -31,12 +52,10 @@ struct DplrScanForwardCuda : DplrScanProblem {
 
 struct DplrScanBackwardCuda : DplrScanProblem {
   const void* readouts = nullptr;                                // as above
-  const void* grad_y = nullptr;                                  // [B, L, D]
-  const void* grad_last_state = nullptr;                         // [B, D, N, 2]
   void* sigma = nullptr;                                         // [B, L, R, D]: scratch, σ of each token
   void* grad_u = nullptr;                                        // [B, L, D]
-  void *grad_a = nullptr, *grad_b = nullptr, *grad_c = nullptr;  // each [B, D, N, 2], to be summed over the rows
-  void *grad_q = nullptr, *grad_w = nullptr;                     // each [B, D, R, N, 2], the same
+  void *grad_a = nullptr, *grad_b = nullptr, *grad_c = nullptr;  // each [B, segments, D, N, 2], to be summed
+  void *grad_q = nullptr, *grad_w = nullptr;                     // each [B, segments, D, R, N, 2], the same
   void* grad_state = nullptr;                                    // [B, D, N, 2]
 };
 

@@ -1,96 +1,85 @@
-// Runs the CUDA kernels of the diagonal-plus-low-rank scan on tensors. What starts them is an argument, so that tests
-// can give it emulated kernels and tensors of the CPU.
+// Runs the CUDA kernels of the diagonal-plus-low-rank scan on tensors.
 #pragma once
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 
-#include <tuple>
-#include <vector>
+#include <optional>
 
 #include "architectures/ssm/dplr_scan/binding.h"
 #include "architectures/ssm/dplr_scan/cuda.h"
-#include "core/cuda/binding.h"
+#include "architectures/ssm/mode_scan_cuda_binding.h"
 
 namespace hippodrome::dplr_scan_op {
 
-struct CudaKernels {
-  const char* (*forward)(const DplrScanForwardCuda&, void* stream);
-  const char* (*backward)(const DplrScanBackwardCuda&, void* stream);
-  void* stream = nullptr;
-};
+using CudaKernels = mode_scan::CudaKernels<DplrScanForwardCuda, DplrScanBackwardCuda>;
 
-// The inputs as the kernels take them, and the tensors that hold them.
 template <class P>
-struct CudaBound {
-  P params;
-  at::ScalarType dtype;  // that they compute in
-
-  CudaBound(const Tensor& u, const Parameters& parameters, const OptionalTensor& state, const OptionalTensor& positions,
-            bool reference)
-      : dtype(compute_dtype(u)), device_(u.device()) {
-    TORCH_CHECK(!reference, "dplr_scan_reference runs on the CPU only");
-    check(u, parameters, state, positions);
-    params.element = cuda::element_of(dtype);
-    params.batch = u.size(0), params.channels = u.size(1), params.length = u.size(2);
-    params.states = parameters[0].size(1), params.rank = parameters[3].size(1);
-    TORCH_CHECK(params.states <= kDplrScanCudaStates, "dplr_scan: on a GPU a, b and c may be [D, N, 2] with N up to ",
-                kDplrScanCudaStates, ", not ", params.states);
-    params.u = rows(u);
-    params.a = numbers(parameters[0]), params.b = numbers(parameters[1]), params.c = numbers(parameters[2]);
-    params.q = numbers(parameters[3]), params.w = numbers(parameters[4]);
-    if (given(state)) params.state = numbers(*state);
-    if (given(positions)) params.positions = static_cast<const int64_t*>(keep(positions->contiguous()));
+struct CudaBound : mode_scan::CudaBound<P> {
+  CudaBound(const Arguments& a, bool backward, const std::optional<ScanSegments>& segments)
+      : mode_scan::CudaBound<P>(a) {
+    P& p = this->params;
+    p.rank = a.parameters[3].size(1);
+    TORCH_CHECK(p.states <= kDplrScanCudaStates, "dplr_scan: on a GPU a, b and c may be [D, N, 2] with N up to ",
+                kDplrScanCudaStates, ", not ", p.states);
+    p.u = rows(a.u);
+    const void** const to[] = {&p.a, &p.b, &p.c, &p.q, &p.w};
+    for (size_t i = 0; i < kParameters; ++i) *to[i] = this->numbers(a.parameters[i]);
+    this->cut(
+        segments ? *segments : dplr_scan_segments(p.batch, p.channels, p.length, p.states, p.positions != nullptr),
+        backward);
+    if (p.segments.count > 1) {
+      p.passage = this->scratch(this->empty({2 * p.states, p.channels, p.states, 2}));
+    }
   }
 
-  const void* rows(const Tensor& t) { return keep(channels_last(t, dtype)); }  // [B, D, L] as [B, L, D]
-  const void* numbers(const Tensor& t) { return keep(in_compute_dtype(t, dtype)); }
-
- private:
-  const void* keep(const Tensor& t) {
-    TORCH_CHECK(t.device() == device_, "dplr_scan: all tensors must be on ", device_, ", not ", t.device());
-    return owners_.emplace_back(t).const_data_ptr();
-  }
-  at::Device device_;
-  std::vector<Tensor> owners_;
+  const void* rows(const Tensor& t) { return this->keep(mode_scan::channels_last(t, this->dtype)); }
 };
 
-// As _dplr_scan_forward, with [B, L, R, D] for checkpoints.
-inline Saved cuda_forward(const Tensor& u, const Parameters& parameters, const OptionalTensor& state,
-                          const OptionalTensor& positions, bool save, bool reference, const CudaKernels& kernels) {
-  CudaBound<DplrScanForwardCuda> bound(u, parameters, state, positions, reference);
+// As scan_operator.h wants it, with [B, L, R, D] for checkpoints: s of each token. Tests may cut short sequences.
+inline Outputs cuda_forward(const Arguments& a, bool keep, const CudaKernels& kernels,
+                            const std::optional<ScanSegments>& segments = std::nullopt) {
+  mode_scan::check(kName, a);
+  check_parameters(a.u, a.parameters);
+  CudaBound<DplrScanForwardCuda> bound(a, false, segments);
   DplrScanForwardCuda& p = bound.params;
-  auto [y, last_state, readouts] = make_outputs(u, parameters, bound.dtype, false);
-  if (save) readouts = at::empty({p.batch, p.length, p.rank, p.channels}, last_state.options());
-  p.y = y.mutable_data_ptr();
-  p.last_state = last_state.mutable_data_ptr();
-  p.readouts = save ? readouts.mutable_data_ptr() : nullptr;
-  cuda::check_started("dplr_scan", kernels.forward(p, kernels.stream));
-  return {y.to(u.scalar_type()), last_state, readouts};
+  Outputs out = mode_scan::make_outputs(a, bound.dtype);
+  p.y = out.y.mutable_data_ptr();
+  p.last_state = out.last_state.mutable_data_ptr();
+  if (keep) {
+    out.checkpoints = bound.empty({p.batch, p.length, p.rank, p.channels});
+    p.readouts = out.checkpoints.mutable_data_ptr();
+  }
+  cuda::check_started(kName, kernels.forward(p, kernels.stream));
+  out.y = out.y.to(a.u.scalar_type());
+  return out;
 }
 
-// As _dplr_scan_backward.
-inline Gradients cuda_backward(const Tensor& grad_y, const Tensor& grad_last_state, const Tensor& u,
-                               const Parameters& parameters, const OptionalTensor& state, const Tensor& readouts,
-                               const OptionalTensor& positions, bool reference, const CudaKernels& kernels) {
-  CudaBound<DplrScanBackwardCuda> bound(u, parameters, state, positions, reference);
+inline Gradients cuda_backward(const OptionalTensor& grad_y, const OptionalTensor& grad_last_state, const Arguments& a,
+                               const OptionalTensor& readouts, const CudaKernels& kernels,
+                               const std::optional<ScanSegments>& segments = std::nullopt) {
+  mode_scan::check(kName, a);
+  check_parameters(a.u, a.parameters);
+  TORCH_CHECK(given(readouts), "dplr_scan: backward needs the readouts that forward returned");
+  CudaBound<DplrScanBackwardCuda> bound(a, true, segments);
   DplrScanBackwardCuda& p = bound.params;
-  const auto options = u.options().dtype(bound.dtype);
-  const Tensor grad_u = empty_channels_last(u, bound.dtype), grad_state = at::empty(grad_last_state.sizes(), options);
-  const Tensor sigma = at::empty(readouts.sizes(), options);
-  const auto per_row = [&] { return at::empty({p.batch, p.channels, p.states, 2}, options); };
-  const auto per_row_and_rank = [&] { return at::empty({p.batch, p.channels, p.rank, p.states, 2}, options); };
-  const Tensor a = per_row(), b = per_row(), c = per_row(), q = per_row_and_rank(), w = per_row_and_rank();
-  p.readouts = bound.numbers(readouts);
-  p.grad_y = bound.rows(grad_y);
-  p.grad_last_state = bound.numbers(grad_last_state);
+  const Tensor grad_u = empty_channels_last(a.u, bound.dtype), grad_state = bound.states();
+  const Tensor sigma = bound.empty(readouts->sizes());
+  const auto of_pairs = [&] { return bound.states_of_segments().flatten(0, 1); };
+  const auto of_ranks = [&] { return bound.empty({p.batch * p.segments.count, p.channels, p.rank, p.states, 2}); };
+  const std::array<Tensor, kParameters> parts{of_pairs(), of_pairs(), of_pairs(), of_ranks(), of_ranks()};
+  void** const to[] = {&p.grad_a, &p.grad_b, &p.grad_c, &p.grad_q, &p.grad_w};
+  for (size_t i = 0; i < kParameters; ++i) *to[i] = parts[i].mutable_data_ptr();
+  p.readouts = bound.numbers(*readouts);
+  p.grad_y = bound.rows(bound.gradient_of_y(grad_y));
+  p.grad_last_state = bound.gradient_of_last_state(grad_last_state);
   p.sigma = sigma.mutable_data_ptr();
   p.grad_u = grad_u.mutable_data_ptr();
-  p.grad_a = a.mutable_data_ptr(), p.grad_b = b.mutable_data_ptr(), p.grad_c = c.mutable_data_ptr();
-  p.grad_q = q.mutable_data_ptr(), p.grad_w = w.mutable_data_ptr();
   p.grad_state = grad_state.mutable_data_ptr();
-  cuda::check_started("dplr_scan", kernels.backward(p, kernels.stream));
-  return {grad_u, a.sum(0), b.sum(0), c.sum(0), q.sum(0), w.sum(0), grad_state};
+  cuda::check_started(kName, kernels.backward(p, kernels.stream));
+  Gradients gradients{grad_u};
+  for (size_t i = 0; i < kParameters; ++i) gradients[i + 1] = parts[i].sum(0);
+  gradients.back() = grad_state;
+  return mode_scan::cast_to_inputs(gradients, a);
 }
 
 }  // namespace hippodrome::dplr_scan_op

@@ -6,9 +6,12 @@
 // need x and λ at once without either being stored. With p = ∂x/∂a at given s, p_t = a p_{t-1} + x_{t-1},
 //
 //   ∂a = Σ 2 ∂y_t (c p_t)* + Σ_r 2 σ_{t,r} (q_r p_{t-1})* + ∂x_L p*_L
+//
+// Of a segment, x_L is the state behind it, and p starts from zero: what came before does not depend on the segment's
+// a.
 #pragma once
 
-#include "architectures/ssm/dplr_scan/cuda_parts.h"
+#include "architectures/ssm/dplr_scan/cuda_segments.h"
 
 namespace hippodrome::dplr_scan_cuda {
 
@@ -25,7 +28,7 @@ struct Forward {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const DplrScanForwardCuda& p) {
-    const auto at = L::place(p, block.index());
+    const Place at = L::place(p, block.index());
     S* const u = block.template shared<S>(kEntries);
     S* const y = block.template shared<S>(kEntries);
     S* const readouts = block.template shared<S>(kRank * kEntries);
@@ -37,17 +40,16 @@ struct Forward {
     block.alone([&](int thread) {
       const auto m = L::mine(p, at, thread);
       load_parameters(p, m, parameters[thread]);
-      load(m, p.state, m.row * p.channels + m.channel, x[thread]);
+      load(m, entering(p), segment_row_of(p, at, m.channel), x[thread]);
       sums[kRank][thread] = S(0);
       HIPPODROME_UNROLL
       for (int r = 0; r < kRank; ++r) sums[r][thread] = read_out(parameters[thread].q[r], x[thread]);
     });
     sum_over_states(block, sums);
-    for (int64_t begin = 0; begin < p.length; begin += kTile) {
-      const int count = tokens_of_tile(p, begin);
+    for_each_tile(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<L>(p, at, p.u, 1, begin, count, thread, u);
-        load_codes<L>(p, at, begin, count, thread, codes);
+        load_codes(p, at, begin, count, thread, codes);
       });
       for (int i = 0; i < count; ++i) {
         const int code = codes[i];
@@ -76,10 +78,10 @@ struct Forward {
         store_tile<L>(p, at, y, codes, 1, begin, count, thread, p.y);
         if (p.readouts != nullptr) store_tile<L>(p, at, readouts, codes, kRank, begin, count, thread, p.readouts);
       });
-    }
+    });
     block.alone([&](int thread) {
       const auto m = L::mine(p, at, thread);
-      store(m, x[thread], p.last_state, m.row * p.channels + m.channel);
+      if (is_last(p, at)) store(m, x[thread], p.last_state, row_of(p, at, m.channel));
     });
   }
 };
@@ -98,7 +100,7 @@ struct Adjoints {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const DplrScanBackwardCuda& p) {
-    const auto at = L::place(p, block.index());
+    const Place at = L::place(p, block.index());
     S* const u = block.template shared<S>(kEntries);
     S* const grad_y = block.template shared<S>(kEntries);
     S* const grad_u = block.template shared<S>(kEntries);
@@ -112,19 +114,17 @@ struct Adjoints {
     block.alone([&](int thread) {
       const auto m = L::mine(p, at, thread);
       load_parameters(p, m, parameters[thread]);
-      load(m, p.grad_last_state, m.row * p.channels + m.channel, lambda[thread]);
+      load(m, from_behind(p), segment_row_of(p, at, m.channel), lambda[thread]);
       set_zero(grad_b[thread]);
       HIPPODROME_UNROLL
       for (int r = 0; r < kRank; ++r) set_zero(grad_w[r][thread]);
     });
-    for (int64_t tile = ceil_div(p.length, kTile) - 1; tile >= 0; --tile) {
-      const int64_t begin = tile * kTile;
-      const int count = tokens_of_tile(p, begin);
+    for_each_tile_backwards(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<L>(p, at, p.u, 1, begin, count, thread, u);
         load_tile<L>(p, at, p.grad_y, 1, begin, count, thread, grad_y);
         load_tile<L>(p, at, p.readouts, kRank, begin, count, thread, readouts);
-        load_codes<L>(p, at, begin, count, thread, codes);
+        load_codes(p, at, begin, count, thread, codes);
       });
       for (int i = count - 1; i >= 0; --i) {
         const int code = codes[i];
@@ -143,16 +143,15 @@ struct Adjoints {
         sum_over_states(block, sums);
         block.alone([&](int thread) {
           const int entry = i * L::kChannels + thread / L::kGroup;
-          multiply_conjugate(parameters[thread].a, lambda[thread]);
+          S of_token[kRank];
           HIPPODROME_UNROLL
-          for (int r = 0; r < kRank; ++r) {
-            add_conjugate(parameters[thread].q[r], 2 * sums[r][thread], lambda[thread]);
-          }
+          for (int r = 0; r < kRank; ++r) of_token[r] = sums[r][thread];
+          retreat(parameters[thread], of_token, lambda[thread]);
           if (code == kFresh) set_zero(lambda[thread]);
           if (thread % L::kGroup != 0) return;
           grad_u[entry] = sums[kRank][thread];
           HIPPODROME_UNROLL
-          for (int r = 0; r < kRank; ++r) sigma[r * kEntries + entry] = sums[r][thread];
+          for (int r = 0; r < kRank; ++r) sigma[r * kEntries + entry] = of_token[r];
         });
       }
       block.each([](int) {});
@@ -160,11 +159,11 @@ struct Adjoints {
         store_tile<L>(p, at, grad_u, codes, 1, begin, count, thread, p.grad_u);
         store_tile<L>(p, at, sigma, codes, kRank, begin, count, thread, p.sigma);
       });
-    }
+    });
     block.alone([&](int thread) {
       const auto m = L::mine(p, at, thread);
-      const int64_t row = m.row * p.channels + m.channel;
-      store(m, lambda[thread], p.grad_state, row);
+      const int64_t row = segment_row_of(p, at, m.channel);
+      if (is_first(at)) store(m, lambda[thread], p.grad_state, row_of(p, at, m.channel));
       store(m, grad_b[thread], p.grad_b, row);
       HIPPODROME_UNROLL
       for (int r = 0; r < kRank; ++r) store(m, grad_w[r][thread], p.grad_w, row * kRank + r);
@@ -187,7 +186,7 @@ struct StateGradients {
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const DplrScanBackwardCuda& p) {
-    const auto at = L::place(p, block.index());
+    const Place at = L::place(p, block.index());
     S* const u = block.template shared<S>(kEntries);
     S* const grad_y = block.template shared<S>(kEntries);
     S* const readouts = block.template shared<S>(kRank * kEntries);
@@ -199,7 +198,7 @@ struct StateGradients {
     block.alone([&](int thread) {
       const auto m = L::mine(p, at, thread);
       load_parameters(p, m, parameters[thread]);
-      load(m, p.state, m.row * p.channels + m.channel, x[thread]);
+      load(m, entering(p), segment_row_of(p, at, m.channel), x[thread]);
       set_zero(slope[thread]);
       set_zero(totals[thread].x);
       set_zero(totals[thread].slope);
@@ -209,14 +208,13 @@ struct StateGradients {
         set_zero(totals[thread].slope_before[r]);
       }
     });
-    for (int64_t begin = 0; begin < p.length; begin += kTile) {
-      const int count = tokens_of_tile(p, begin);
+    for_each_tile(at, [&](int64_t begin, int count) {
       block.each([&](int thread) {
         load_tile<L>(p, at, p.u, 1, begin, count, thread, u);
         load_tile<L>(p, at, p.grad_y, 1, begin, count, thread, grad_y);
         load_tile<L>(p, at, p.readouts, kRank, begin, count, thread, readouts);
         load_tile<L>(p, at, p.sigma, kRank, begin, count, thread, sigma);
-        load_codes<L>(p, at, begin, count, thread, codes);
+        load_codes(p, at, begin, count, thread, codes);
       });
       block.each([&](int thread) {
         Modes<S>&state = x[thread], &p_state = slope[thread];
@@ -234,48 +232,40 @@ struct StateGradients {
             add(state, twice, total.x_before[r]);
             add(p_state, twice, total.slope_before[r]);
           }
-          multiply(parameters[thread].a, p_state);
-          add(state, S(1), p_state);
+          multiply_add(parameters[thread].a, state, p_state);
           advance(parameters[thread], u[entry], readouts + entry, kEntries, state);
           add(state, 2 * grad_y[entry], total.x);
           add(p_state, 2 * grad_y[entry], total.slope);
         }
       });
-    }
-    block.alone([&](int thread) { put(p, L::mine(p, at, thread), slope[thread], totals[thread]); });
+    });
+    block.alone([&](int thread) { put(p, at, L::mine(p, at, thread), slope[thread], totals[thread]); });
   }
 
  private:
-  static HIPPODROME_HOST_DEVICE void put(const DplrScanBackwardCuda& p, const typename L::Mine& m, Modes<S>& slope,
-                                         Totals& total) {
-    const int64_t row = m.row * p.channels + m.channel;
+  static HIPPODROME_HOST_DEVICE void put(const DplrScanBackwardCuda& p, const Place& at, const typename L::Mine& m,
+                                         const Modes<S>& slope, Totals& total) {
+    const int64_t row = segment_row_of(p, at, m.channel);
     Parameters<S, kRank> parameters;  // c and q are read here only: the registers would not hold them all along
     load_parameters(p, m, parameters);
-    Modes<S> last, grad_a, conjugate;
-    load(m, p.grad_last_state, row, last);
     multiply(parameters.c, total.slope);
     HIPPODROME_UNROLL
     for (int r = 0; r < kRank; ++r) {
       multiply(parameters.q[r], total.slope_before[r]);
       add(total.slope_before[r], S(1), total.slope);
     }
-    multiply_conjugate(slope, last);
-    grad_a = last;
+    Modes<S> grad_a;
+    load(m, from_behind(p), row, grad_a);
+    multiply_conjugate(slope, grad_a);
     add_conjugate(total.slope, S(1), grad_a);
     store(m, grad_a, p.grad_a, row);
-    const auto put_conjugate = [&](const Modes<S>& x, void* to, int64_t to_row) {
-      set_zero(conjugate);
-      add_conjugate(x, S(1), conjugate);
-      store(m, conjugate, to, to_row);
-    };
-    put_conjugate(total.x, p.grad_c, row);
+    store(m, conjugate(total.x), p.grad_c, row);
     HIPPODROME_UNROLL
-    for (int r = 0; r < kRank; ++r) put_conjugate(total.x_before[r], p.grad_q, row * kRank + r);
+    for (int r = 0; r < kRank; ++r) store(m, conjugate(total.x_before[r]), p.grad_q, row * kRank + r);
   }
 };
 
-// f(Layout) for the scalar, the rank and the states of a problem: 8 threads for a channel of up to 32 states, a warp up
-// to 128, a block up to 512.
+// f(Layout) for the scalar, the rank and the states of a problem.
 template <class S, int kRank, class F>
 const char* with_states(const Problem& p, const F& f) {
   if (p.states <= 8 * kModes) return f(Layout<S, kRank, 8, 64>());
@@ -298,15 +288,23 @@ namespace hippodrome {
 
 template <class Launcher>
 const char* run_dplr_scan_forward(const DplrScanForwardCuda& p, const Launcher& launcher) {
-  return dplr_scan_cuda::with_layout(
-      p, [&](auto layout) { return launcher.template run<dplr_scan_cuda::Forward<decltype(layout)>>(p); });
+  using namespace dplr_scan_cuda;  // NOLINT: of its kernels
+  return with_layout(p, [&](auto layout) {
+    using L = decltype(layout);
+    const char* const error = find_entering<L>(p, launcher);
+    return error != nullptr ? error : launcher.template run<Forward<L>>(p);
+  });
 }
 
 template <class Launcher>
 const char* run_dplr_scan_backward(const DplrScanBackwardCuda& p, const Launcher& launcher) {
-  return dplr_scan_cuda::with_layout(p, [&](auto layout) {
-    const char* error = launcher.template run<dplr_scan_cuda::Adjoints<decltype(layout)>>(p);
-    return error != nullptr ? error : launcher.template run<dplr_scan_cuda::StateGradients<decltype(layout)>>(p);
+  using namespace dplr_scan_cuda;  // NOLINT: of its kernels
+  return with_layout(p, [&](auto layout) {
+    using L = decltype(layout);
+    const char* error = find_entering<L>(p, launcher);
+    if (error == nullptr) error = find_from_behind<L>(p, launcher);
+    if (error == nullptr) error = launcher.template run<Adjoints<L>>(p);
+    return error != nullptr ? error : launcher.template run<StateGradients<L>>(p);
   });
 }
 

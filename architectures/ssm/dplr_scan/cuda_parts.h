@@ -4,19 +4,19 @@
 // another, is the limit where rows and channels are few.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "architectures/ssm/dplr_scan/cuda.h"
+#include "architectures/ssm/modes.h"
 #include "core/cuda/block.h"
 
 namespace hippodrome::dplr_scan_cuda {
 
-using cuda::ceil_div;
+using namespace mode_scan;  // NOLINT: these are kernels of one
 using cuda::shared_size;
 using Problem = DplrScanProblem;
-
-inline constexpr int kModes = 4, kTile = 32;
-inline constexpr int kPadding = -1, kFresh = 0, kContinues = 1;  // codes of positions
 
 // How a block is laid out: kGroup threads for each of its channels, which are neighbours.
 template <class Scalar, int kRankOf, int kGroupOf, int kThreadsOf>
@@ -24,31 +24,15 @@ struct Layout {
   using S = Scalar;
   static constexpr int kRank = kRankOf, kGroup = kGroupOf, kThreads = kThreadsOf, kChannels = kThreads / kGroup;
 
-  struct Place {
-    int64_t row, channel;  // the block's first channel
-  };
-  static HIPPODROME_HOST_DEVICE int64_t places(const Problem& p) { return p.batch * ceil_div(p.channels, kChannels); }
+  static HIPPODROME_HOST_DEVICE int64_t places(const Problem& p) { return mode_scan::places(p, kChannels); }
   static HIPPODROME_HOST_DEVICE Place place(const Problem& p, int64_t block) {
-    const int64_t groups = ceil_div(p.channels, kChannels);
-    return {block / groups, block % groups * kChannels};
+    return mode_scan::place(p, block, kChannels);
   }
-
-  // A thread's channel and its states n = lane + k kGroup, k < kModes.
-  struct Mine {
-    int64_t row, channel, states;
-    int lane;
-    HIPPODROME_HOST_DEVICE int64_t n(int k) const { return lane + k * kGroup; }
-    HIPPODROME_HOST_DEVICE bool has(int k) const { return channel >= 0 && n(k) < states; }
-  };
+  using Mine = mode_scan::Mine<kGroup>;
   static HIPPODROME_HOST_DEVICE Mine mine(const Problem& p, const Place& at, int thread) {
     const int64_t channel = at.channel + thread / kGroup;
-    return {at.row, channel < p.channels ? channel : -1, p.states, thread % kGroup};
+    return {channel, thread % kGroup, p.states, channel < p.channels};
   }
-};
-
-template <class S>
-struct Modes {  // complex numbers
-  S re[kModes], im[kModes];
 };
 
 template <class S, int kRank>
@@ -56,33 +40,6 @@ struct Parameters {
   Modes<S> a, b, c, q[kRank], w[kRank];
 };
 
-template <class S>
-HIPPODROME_HOST_DEVICE void set_zero(Modes<S>& x) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) x.re[k] = x.im[k] = S(0);
-}
-
-// The thread's states in row `row` of [rows, N, 2]; zeros where there are none, or no tensor.
-template <class S, class Mine>
-HIPPODROME_HOST_DEVICE void load(const Mine& m, const void* from, int64_t row, Modes<S>& x) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) {
-    const bool there = from != nullptr && m.has(k);
-    const S* const at = static_cast<const S*>(from) + (there ? (row * m.states + m.n(k)) * 2 : 0);
-    x.re[k] = there ? at[0] : S(0);
-    x.im[k] = there ? at[1] : S(0);
-  }
-}
-template <class S, class Mine>
-HIPPODROME_HOST_DEVICE void store(const Mine& m, const Modes<S>& x, void* to, int64_t row) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) {
-    if (!m.has(k)) continue;
-    S* const at = static_cast<S*>(to) + (row * m.states + m.n(k)) * 2;
-    at[0] = x.re[k];
-    at[1] = x.im[k];
-  }
-}
 template <class S, int kRank, class Mine>
 HIPPODROME_HOST_DEVICE void load_parameters(const Problem& p, const Mine& m, Parameters<S, kRank>& to) {
   load(m, p.a, m.channel, to.a);
@@ -95,65 +52,21 @@ HIPPODROME_HOST_DEVICE void load_parameters(const Problem& p, const Mine& m, Par
   }
 }
 
-// Re Σ v x, and Re Σ v* x, over the thread's states.
-template <class S>
-HIPPODROME_HOST_DEVICE S read_out(const Modes<S>& v, const Modes<S>& x) {
-  S sum(0);
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) sum += v.re[k] * x.re[k] - v.im[k] * x.im[k];
-  return sum;
-}
-template <class S>
-HIPPODROME_HOST_DEVICE S scalar_product(const Modes<S>& v, const Modes<S>& x) {
-  S sum(0);
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) sum += v.re[k] * x.re[k] + v.im[k] * x.im[k];
-  return sum;
-}
-// x += factor v, and x += factor v*.
-template <class S>
-HIPPODROME_HOST_DEVICE void add(const Modes<S>& v, S factor, Modes<S>& x) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) {
-    x.re[k] += v.re[k] * factor;
-    x.im[k] += v.im[k] * factor;
-  }
-}
-template <class S>
-HIPPODROME_HOST_DEVICE void add_conjugate(const Modes<S>& v, S factor, Modes<S>& x) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) {
-    x.re[k] += v.re[k] * factor;
-    x.im[k] -= v.im[k] * factor;
-  }
-}
-// x ← v x, and x ← v* x.
-template <class S>
-HIPPODROME_HOST_DEVICE void multiply(const Modes<S>& v, Modes<S>& x) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) {
-    const S re = v.re[k] * x.re[k] - v.im[k] * x.im[k];
-    x.im[k] = v.re[k] * x.im[k] + v.im[k] * x.re[k];
-    x.re[k] = re;
-  }
-}
-template <class S>
-HIPPODROME_HOST_DEVICE void multiply_conjugate(const Modes<S>& v, Modes<S>& x) {
-  HIPPODROME_UNROLL
-  for (int k = 0; k < kModes; ++k) {
-    const S re = v.re[k] * x.re[k] + v.im[k] * x.im[k];
-    x.im[k] = v.re[k] * x.im[k] - v.im[k] * x.re[k];
-    x.re[k] = re;
-  }
-}
-
-// x ← a∘x + Σ_r w_r s_r + b u, with s[r * stride].
-template <class S, int kRank>
-HIPPODROME_HOST_DEVICE void advance(const Parameters<S, kRank>& m, S u, const S* s, int stride, Modes<S>& x) {
+// x ← a∘x + Σ_r w_r s_r + b u, with s[r * stride]; without an input, u = nullptr, not the last.
+template <class S, int kRank, class Input>
+HIPPODROME_HOST_DEVICE void advance(const Parameters<S, kRank>& m, Input u, const S* s, int stride, Modes<S>& x) {
   multiply(m.a, x);
-  add(m.b, u, x);
+  if constexpr (std::is_same_v<Input, S>) add(m.b, u, x);
   HIPPODROME_UNROLL
   for (int r = 0; r < kRank; ++r) add(m.w[r], s[r * stride], x);
+}
+
+// λ ← a*∘λ + 2 Σ_r q_r* σ_r.
+template <class S, int kRank>
+HIPPODROME_HOST_DEVICE void retreat(const Parameters<S, kRank>& m, const S (&sigma)[kRank], Modes<S>& lambda) {
+  multiply_conjugate(m.a, lambda);
+  HIPPODROME_UNROLL
+  for (int r = 0; r < kRank; ++r) add_conjugate(m.q[r], 2 * sigma[r], lambda);
 }
 
 // ---- sums over a channel's threads ----
@@ -199,8 +112,8 @@ struct GroupSums {
 
 // [parts, kTile, kChannels] from tokens [begin, begin + count) of [B, L, parts, D]; zeros elsewhere.
 template <class L>
-HIPPODROME_HOST_DEVICE void load_tile(const Problem& p, const typename L::Place& at, const void* from, int parts,
-                                      int64_t begin, int count, int thread, typename L::S* tile) {
+HIPPODROME_HOST_DEVICE void load_tile(const Problem& p, const Place& at, const void* from, int parts, int64_t begin,
+                                      int count, int thread, typename L::S* tile) {
   using S = typename L::S;
   for (int i = thread; i < parts * kTile * L::kChannels; i += L::kThreads) {
     const int channel = i % L::kChannels, token = i / L::kChannels % kTile, part = i / L::kChannels / kTile;
@@ -211,8 +124,8 @@ HIPPODROME_HOST_DEVICE void load_tile(const Problem& p, const typename L::Place&
 }
 // The way back; zeros at padding.
 template <class L>
-HIPPODROME_HOST_DEVICE void store_tile(const Problem& p, const typename L::Place& at, const typename L::S* tile,
-                                       const int* codes, int parts, int64_t begin, int count, int thread, void* to) {
+HIPPODROME_HOST_DEVICE void store_tile(const Problem& p, const Place& at, const typename L::S* tile, const int* codes,
+                                       int parts, int64_t begin, int count, int thread, void* to) {
   using S = typename L::S;
   for (int i = thread; i < parts * kTile * L::kChannels; i += L::kThreads) {
     const int channel = i % L::kChannels, token = i / L::kChannels % kTile, part = i / L::kChannels / kTile;
@@ -220,16 +133,6 @@ HIPPODROME_HOST_DEVICE void store_tile(const Problem& p, const typename L::Place
     const int64_t index = ((at.row * p.length + begin + token) * parts + part) * p.channels + at.channel + channel;
     static_cast<S*>(to)[index] = codes[token] == kPadding ? S(0) : tile[i];
   }
-}
-template <class L>
-HIPPODROME_HOST_DEVICE void load_codes(const Problem& p, const typename L::Place& at, int64_t begin, int count,
-                                       int thread, int* codes) {
-  if (thread >= count) return;
-  const int64_t position = p.positions != nullptr ? p.positions[at.row * p.length + begin + thread] : 1;
-  codes[thread] = position < 0 ? kPadding : position == 0 ? kFresh : kContinues;
-}
-HIPPODROME_HOST_DEVICE int tokens_of_tile(const Problem& p, int64_t begin) {
-  return static_cast<int>(p.length - begin < kTile ? p.length - begin : kTile);
 }
 
 }  // namespace hippodrome::dplr_scan_cuda

@@ -5,12 +5,13 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/linalg_matrix_exp.h>
-#include <ATen/ops/linalg_solve.h>
+#include <ATen/ops/linalg_solve_ex.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 #include <numbers>
+#include <tuple>
 
 namespace hippodrome {
 namespace hippo_detail {
@@ -123,7 +124,8 @@ NormalPlusLowRank normal_plus_low_rank(const HippoSystem& system) {
 DiscreteMatrices generalised_bilinear(const Tensor& A, const Tensor& B, const Tensor& dt, double alpha) {
   const Tensor step = hippo_detail::times(dt, A), identity = at::eye(A.size(-1), A.options());
   const Tensor right = at::cat({identity.add(step, 1.0 - alpha), dt.unsqueeze(-1).mul(B).unsqueeze(-1)}, -1);
-  const Tensor both = at::linalg_solve(identity.sub(step, alpha), right);
+  // No look at whether it is singular, for which a GPU would have to be waited for.
+  const Tensor both = std::get<0>(at::linalg_solve_ex(identity.sub(step, alpha), right));
   return {both.narrow(-1, 0, A.size(-1)), both.select(-1, A.size(-1))};
 }
 

@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/linalg_inv.h>
+#include <ATen/ops/linalg_inv_ex.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
@@ -11,6 +11,7 @@
 #include <cmath>
 #include <functional>
 #include <optional>
+#include <tuple>
 
 #include "architectures/ssm/s4d/convolution.h"
 #include "core/tensor/at_least_float32.h"
@@ -128,17 +129,20 @@ std::vector<Tensor> Lssl::sources() const {
   return values;
 }
 
-DiscreteMatrices Lssl::discrete() const {
+DiscreteMatrices Lssl::discrete() {
   const Tensor log_dt = log_dt_->value.to(at::kDouble);
   const Tensor dt = (config_.train_dt ? log_dt : log_dt.detach()).exp();
   if (dynamics_.empty()) {
-    const HippoSystem system = hippo(config_.init, config_.state);
-    return generalised_bilinear(system.A.to(dt.device()), system.B.to(dt.device()), dt);
+    if (!fixed_.A.defined() || fixed_.A.device() != dt.device()) {  // once: copies from the host wait for the GPU
+      const HippoSystem system = hippo(config_.init, config_.state);
+      fixed_ = {system.A.to(dt.device()), system.B.to(dt.device()), Tensor()};
+    }
+    return generalised_bilinear(fixed_.A, fixed_.B, dt);
   }
   const auto value = [&](size_t i) { return dynamics_[i]->value.to(at::kDouble); };
   if (config_.form == "dense") return generalised_bilinear(value(0), value(1), dt);
   const Tensor tridiagonal = value(0).diag_embed(-1).add(value(1).diag_embed()).add(value(2).diag_embed(1));
-  const Tensor inner = at::linalg_inv(tridiagonal).add(value(5).diag_embed());
+  const Tensor inner = std::get<0>(at::linalg_inv_ex(tridiagonal)).add(value(5).diag_embed());
   return generalised_bilinear(inner.mul(value(3).unsqueeze(-1)).mul(value(4).unsqueeze(-2)).neg(),
                               value(3).mul(value(6)), dt);
 }

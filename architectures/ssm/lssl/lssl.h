@@ -48,7 +48,7 @@ class Lssl final : public Layer {
     Tensor A, B, C;  // [D, N, N], [D, N], [D, M, N]
   };
   std::vector<Tensor> sources() const;
-  DiscreteMatrices discrete() const;
+  DiscreteMatrices discrete();
   std::shared_ptr<DenseSystem> system();
   Tensor convolve(const Tensor& u, State* state);
   Tensor step_by_step(const Tensor& u, State* state);
@@ -58,6 +58,7 @@ class Lssl final : public Layer {
   bool frozen_;                         // neither A nor Δ is trained
   ParameterPtr log_dt_;                 // [D]
   std::vector<ParameterPtr> dynamics_;  // what A and B are made of, see README.md; empty when fixed
+  HippoSystem fixed_;                   // where the parameters are, once it was asked for there; of a fixed transition
   ParameterPtr C_;                      // [D, M, N]
   ParameterPtr D_;                      // [D, M]
   Linear output_;                       // [E, D M]

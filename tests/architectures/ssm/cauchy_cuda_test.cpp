@@ -11,7 +11,7 @@
 #include "architectures/ssm/cauchy/cuda_binding.h"
 #include "architectures/ssm/cauchy/cuda_kernels.h"
 #include "core/cuda/emulator.h"
-#include "tests/architectures/recurrent/scan_checks.h"
+#include "tests/architectures/ssm/emulated_checks.h"
 
 namespace hippodrome {
 namespace cauchy_cuda_test {
@@ -45,7 +45,7 @@ Tensors inputs(int64_t channels, int64_t rows, int64_t states, double step = 0.0
 }
 
 TEST(CauchyCuda, EqualsTheReference) {
-  double worst[2] = {0.0, 0.0};
+  WorstErrors worst;
   for (const auto& [length, channels, rows, states] :
        std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t>>{{1, 1, 1, 1},
                                                                    {2, 3, 2, 5},
@@ -57,23 +57,11 @@ TEST(CauchyCuda, EqualsTheReference) {
                                                                    {4097, 1, 5, 2}}) {
     const Tensors in = inputs(channels, rows, states);
     const auto label = ::testing::PrintToString(std::make_tuple(length, channels, rows, states));
-    const Tensors cotangents = random_like(plain(length)(in));
-    const Evaluation exact = evaluate(plain(length), in, cotangents), mine = run(in, length, cotangents);
-    expect_close(mine.outputs, exact.outputs, 1e-12, "double outputs " + label);
-    expect_close(mine.gradients, exact.gradients, 1e-11, "double gradients " + label);
-    const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-    const Evaluation rounded =
-        evaluate(plain(length), cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-    const Evaluation loops = evaluate(plain(length), in_float, cotangents_float);
-    const Evaluation fast = run(in_float, length, cotangents_float);
-    expect_lawful(fast.outputs, loops.outputs, rounded.outputs, 8, "float outputs " + label);
-    expect_lawful(fast.gradients, loops.gradients, rounded.gradients, 8, "float gradients " + label);
-    for (size_t i = 0; i < exact.gradients.size(); ++i) {
-      worst[0] = std::max(worst[0], relative_error(mine.gradients[i], exact.gradients[i]));
-      worst[1] = std::max(worst[1], relative_error(fast.gradients[i], rounded.gradients[i]));
-    }
+    expect_emulated_equals(
+        plain(length), [&](const Tensors& t, const Tensors& cotangents) { return run(t, length, cotangents); }, in, 8,
+        8, label, worst);
   }
-  RecordProperty("worst_relative_error_of_gradients", ::testing::PrintToString(worst));
+  worst.record();
 }
 
 TEST(CauchyCuda, NodesAreExactAtBothEnds) {

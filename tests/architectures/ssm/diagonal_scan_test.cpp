@@ -10,12 +10,13 @@
 
 #include "architectures/ssm/diagonal_scan/reference.h"
 #include "tests/architectures/recurrent/sequence_checks.h"
+#include "tests/architectures/ssm/mode_scan_checks.h"
 
 namespace hippodrome {
 namespace diagonal_scan_test {
 namespace {
 
-using namespace scan_checks;
+using namespace mode_scan_checks;
 
 // Inputs are u, the six parameters and, where there is one, the state.
 Op op(bool reference, at::Tensor positions = {}) {
@@ -101,6 +102,10 @@ TEST(DiagonalScan, GradientsMatchFiniteDifferences) {
   expect_gradients_match_differences(op(true, mixed_positions(3, 70)), inputs(3, 17, 70, 5));
 }
 
+TEST(DiagonalScan, GradientsOfEitherOutput) {
+  for (const bool reference : {false, true}) expect_gradients_of_either_output(op(reference), inputs(2, 5, 9, 3));
+}
+
 TEST(DiagonalScan, AnyCutWithCarriedStateEqualsTheWhole) {
   expect_any_cut_equals_the_whole(kFused, inputs(3, 18, 71, 5), 2, 7);
 }
@@ -124,36 +129,15 @@ TEST(DiagonalScan, Bfloat16KeepsItsStateInFloat32) {
   expect_float_states(op(false), inputs(2, 20, 40, 6, true, at::kBFloat16), 4e-3);
 }
 
-TEST(DiagonalScan, LayoutsOfInputAndOutput) {
-  const Tensors in = inputs(3, 18, 11, 4);
-  Tensors length_last = in;
-  length_last[0] = in[0].contiguous();
-  length_last[1] = in[1].t().contiguous().t();
-  const Tensors out = op(false)(in);
-  expect_same_bits(op(false)(length_last), out, "strided");
-  EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
-}
+TEST(DiagonalScan, LayoutsOfInputAndOutput) { expect_any_layout(op(false), inputs(3, 18, 11, 4)); }
 
-TEST(DiagonalScan, DoubleBackwardRaises) {
-  Tensors in = inputs(1, 4, 3, 2);
-  for (const bool reference : {false, true}) {
-    in[0] = in[0].detach().set_requires_grad(true);
-    const Tensors first = torch::autograd::grad({op(reference)(in)[0].square().sum()}, {in[0]}, {}, true, true);
-    EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {in[0]}), c10::Error);
-  }
-}
+TEST(DiagonalScan, DoubleBackwardRaises) { expect_double_backward_raises(op, inputs(1, 4, 3, 2)); }
 
 TEST(DiagonalScan, MetaTensorsHaveTheShapesOfTheResult) {
   const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
-  for (const bool reference : {false, true}) {
-    Tensors in{at::empty({2, 5, 7}, meta).set_requires_grad(true)};
-    for (int i = 0; i < 6; ++i) in.push_back(at::empty({5, 3}, meta));
-    const Tensors out = op(reference)(in);
-    EXPECT_EQ(out[0].sizes(), at::IntArrayRef({2, 5, 7}));
-    EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
-    EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 5, 3, 2}));
-    EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {in[0]})[0].sizes(), in[0].sizes());
-  }
+  Tensors in{at::empty({2, 5, 7}, meta)};
+  for (int i = 0; i < 6; ++i) in.push_back(at::empty({5, 3}, meta));
+  expect_shapes_of_meta_tensors(op, in, 3);
 }
 
 TEST(DiagonalScan, ReferenceCountsItsOperations) {

@@ -9,12 +9,13 @@
 
 #include "architectures/ssm/dplr_scan/reference.h"
 #include "tests/architectures/recurrent/sequence_checks.h"
+#include "tests/architectures/ssm/mode_scan_checks.h"
 
 namespace hippodrome {
 namespace dplr_scan_test {
 namespace {
 
-using namespace scan_checks;
+using namespace mode_scan_checks;
 
 // Inputs are u, a, b, c, q, w and, where there is one, the state.
 Op op(bool reference, at::Tensor positions = {}) {
@@ -69,6 +70,10 @@ TEST(DplrScan, GradientsMatchFiniteDifferences) {
   expect_gradients_match_differences(op(true, mixed_positions(3, 40)), inputs(3, 17, 40, 4, 2));
 }
 
+TEST(DplrScan, GradientsOfEitherOutput) {
+  for (const bool reference : {false, true}) expect_gradients_of_either_output(op(reference), inputs(2, 5, 9, 3, 1));
+}
+
 TEST(DplrScan, AnyCutWithCarriedStateEqualsTheWhole) {
   expect_any_cut_equals_the_whole(kFused, inputs(3, 18, 35, 5, 2), 2, 6);
 }
@@ -95,36 +100,16 @@ TEST(DplrScan, Bfloat16KeepsItsStateInFloat32) {
   expect_float_states(op(false), inputs(2, 20, 40, 6, 1, true, at::kBFloat16), 4e-3);
 }
 
-TEST(DplrScan, LayoutsOfInputAndOutput) {
-  const Tensors in = inputs(3, 18, 11, 4, 1);
-  Tensors length_last = in;
-  length_last[0] = in[0].contiguous();
-  length_last[1] = in[1].transpose(0, 1).contiguous().transpose(0, 1);
-  const Tensors out = op(false)(in);
-  expect_same_bits(op(false)(length_last), out, "strided");
-  EXPECT_TRUE(out[0].transpose(1, 2).is_contiguous());
-}
+TEST(DplrScan, LayoutsOfInputAndOutput) { expect_any_layout(op(false), inputs(3, 18, 11, 4, 1)); }
 
-TEST(DplrScan, DoubleBackwardRaises) {
-  Tensors in = inputs(1, 4, 3, 2, 1);
-  for (const bool reference : {false, true}) {
-    in[0] = in[0].detach().set_requires_grad(true);
-    const Tensors first = torch::autograd::grad({op(reference)(in)[0].square().sum()}, {in[0]}, {}, true, true);
-    EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {in[0]}), c10::Error);
-  }
-}
+TEST(DplrScan, DoubleBackwardRaises) { expect_double_backward_raises(op, inputs(1, 4, 3, 2, 1)); }
 
 TEST(DplrScan, MetaTensorsHaveTheShapesOfTheResult) {
   const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
-  for (const bool reference : {false, true}) {
-    Tensors in{at::empty({2, 5, 7}, meta).set_requires_grad(true)};
-    for (int i = 0; i < 3; ++i) in.push_back(at::empty({5, 3, 2}, meta));
-    for (int i = 0; i < 2; ++i) in.push_back(at::empty({5, 2, 3, 2}, meta));
-    const Tensors out = op(reference)(in);
-    EXPECT_EQ(out[0].sizes(), at::IntArrayRef({2, 5, 7}));
-    EXPECT_EQ(out[1].sizes(), at::IntArrayRef({2, 5, 3, 2}));
-    EXPECT_EQ(torch::autograd::grad({out[0].sum()}, {in[0]})[0].sizes(), in[0].sizes());
-  }
+  Tensors in{at::empty({2, 5, 7}, meta)};
+  for (int i = 0; i < 3; ++i) in.push_back(at::empty({5, 3, 2}, meta));
+  for (int i = 0; i < 2; ++i) in.push_back(at::empty({5, 2, 3, 2}, meta));
+  expect_shapes_of_meta_tensors(op, in, 3);
 }
 
 TEST(DplrScan, ReferenceCountsItsOperations) {
