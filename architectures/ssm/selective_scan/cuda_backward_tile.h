@@ -22,8 +22,8 @@ struct BackwardTile {
     // Of the tile to come, and of this one.
     FetchedColumn<T, kTile> column;
     FetchedStates<T, kTile> B, C;
-    Two<T> dout[kRows], z[kRows];
-    Two<T> delta_now[kRows], dout_now[kRows], z_now[kRows];
+    Fetched<T> dout[kRows], z[kRows];
+    Fetched<T> delta_now[kRows], dout_now[kRows], z_now[kRows];
   };
   struct Shared {
     S *B, *C;             // [kTile][kStates]
@@ -131,6 +131,7 @@ struct BackwardTile {
   static HIPPODROME_KERNEL void reverse(const Turn& turn, int tile, int thread, Registers& r, const Shared& shared,
                                         PairStates<S>& after) {
     const int pair = pair_of(thread), half = half_of(thread);
+    HIPPODROME_UNROLL_BY_TWO
     for (int i = (kPositions ? turn.steps_of(tile) : kTile) - 1; i >= 0; --i) {
       const int kind = kPositions ? kinds_of(shared, tile)[i] : kContinues;
       if (kind == kPadding) {

@@ -79,9 +79,30 @@ template <int kTile>
 HIPPODROME_HOST_DEVICE int first_row(int thread) {
   return half_of(thread) * (kTile / 2);
 }
+// Two neighbouring elements as they come from memory. Those of 16 bits stay one word until they are used: to take it
+// apart would be to wait for it.
+template <class T>
+struct alignas(2 * sizeof(T)) Fetched {
+  T value[2];
+
+  HIPPODROME_HOST_DEVICE void set(T one, T two) { value[0] = one, value[1] = two; }
+  HIPPODROME_HOST_DEVICE T get(int c) const { return value[c]; }
+};
+template <class T>
+struct FetchedWord {
+  uint32_t bits;
+
+  HIPPODROME_HOST_DEVICE void set(T one, T two) { bits = one.bits | static_cast<uint32_t>(two.bits) << 16; }
+  HIPPODROME_HOST_DEVICE T get(int c) const { return {static_cast<uint16_t>(c == 0 ? bits : bits >> 16)}; }
+};
+template <>
+struct Fetched<cuda::BFloat16> : FetchedWord<cuda::BFloat16> {};
+template <>
+struct Fetched<cuda::Half> : FetchedWord<cuda::Half> {};
+
 template <class T, int kTile>
 struct FetchedColumn {
-  Two<T> delta[kTile / 2], u[kTile / 2];
+  Fetched<T> delta[kTile / 2], u[kTile / 2];
 };
 // A thread's share of the tile [kTile][kStates] of B or C.
 template <class T, int kTile>
@@ -99,18 +120,18 @@ HIPPODROME_HOST_DEVICE bool in_twos(const T* first, int64_t stride) {
 // The thread's rows of a tile of `steps` steps from t on; behind the last, that again.
 template <class T, int kRows>
 HIPPODROME_HOST_DEVICE void fetch_rows(const Strided<const void>& x, const CudaPlace& place, int64_t t, int steps,
-                                       int thread, Two<T> (&rows)[kRows]) {
+                                       int thread, Fetched<T> (&rows)[kRows]) {
   const int first = first_row<2 * kRows>(thread), channel = 2 * pair_of(thread);
   const int64_t from = t + (first < steps ? first : steps - 1);
   const T* at = static_cast<const T*>(x.data) + offset(x, place.batch, from, near_channel(place, channel));
   if (first + kRows <= steps && channel + 1 < place.count && in_twos(at, x.time)) {
     HIPPODROME_UNROLL
-    for (int i = 0; i < kRows; ++i, at += x.time) rows[i] = *reinterpret_cast<const Two<T>*>(at);
+    for (int i = 0; i < kRows; ++i, at += x.time) rows[i] = *reinterpret_cast<const Fetched<T>*>(at);
   } else {
     const int second = channel + 1 < place.count ? 1 : 0;
     HIPPODROME_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      rows[i] = {{at[0], at[second]}};
+      rows[i].set(at[0], at[second]);
       if (first + i + 1 < steps) at += x.time;
     }
   }
@@ -124,10 +145,10 @@ HIPPODROME_HOST_DEVICE void store_rows(const Two<ScalarOf<T>> (&rows)[kRows], co
   if (first + kRows <= steps && channel + 1 < place.count && in_twos(to, p.channels)) {
     HIPPODROME_UNROLL
     for (int i = 0; i < kRows; ++i, to += p.channels) {
-      Two<T> row;
-      store(rows[i].value[0], &row.value[0]);
-      store(rows[i].value[1], &row.value[1]);
-      *reinterpret_cast<Two<T>*>(to) = row;
+      T one, two;
+      store(rows[i].value[0], &one);
+      store(rows[i].value[1], &two);
+      reinterpret_cast<Fetched<T>*>(to)->set(one, two);
     }
   } else {
     HIPPODROME_UNROLL
@@ -185,7 +206,7 @@ HIPPODROME_HOST_DEVICE void put_states(const FetchedStates<T, kTile>& from, int 
 // exist are zero, so that they change no state.
 template <bool kPositions, class T, int kTile, class S, int kRows>
 HIPPODROME_HOST_DEVICE void put_column(const CudaScan& x, const CudaPlace& place, const FetchedColumn<T, kTile>& from,
-                                       const Two<T> (&z)[kRows], bool gated, const Two<S>& bias, int steps,
+                                       const Fetched<T> (&z)[kRows], bool gated, const Two<S>& bias, int steps,
                                        const int* kinds, int thread, StepInput<S>* inputs) {
   PairInput<S> input[kRows];
   const auto for_all = [&](const auto& f) {
@@ -196,10 +217,10 @@ HIPPODROME_HOST_DEVICE void put_column(const CudaScan& x, const CudaPlace& place
     }
   };
   for_all([&](int i, int c, StepInput<S>& to) {
-    to = {load(from.delta[i].value[c]) + bias.value[c], load(from.u[i].value[c])};
+    to = {load(from.delta[i].get(c)) + bias.value[c], load(from.u[i].get(c))};
   });
   if (x.delta_softplus) for_all([&](int, int, StepInput<S>& to) { to.delta = cuda::softplus(to.delta); });
-  if (gated) for_all([&](int i, int c, StepInput<S>& to) { to.u *= cuda::silu(load(z[i].value[c])); });
+  if (gated) for_all([&](int i, int c, StepInput<S>& to) { to.u *= cuda::silu(load(z[i].get(c))); });
   if (has_gaps<kPositions>(place, steps, kTile)) {
     for_all([&](int i, int c, StepInput<S>& to) {
       if (!is_real<kPositions, kRows>(place, steps, kinds, thread, i, c)) to = {S(0), S(0)};

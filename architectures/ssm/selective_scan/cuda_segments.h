@@ -32,7 +32,7 @@ struct SummaryKernel {
     bool cut;
     FetchedColumn<T, kTile> column;  // of the tile to come; the gradient of the output in the place of u backwards
     FetchedStates<T, kTile> weights;
-    Two<T> z[kTile / 2];
+    Fetched<T> z[kTile / 2];
   };
   struct Shared {
     S* weights;           // [kTile][kStates] of B, or C
