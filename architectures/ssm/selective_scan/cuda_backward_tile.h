@@ -131,13 +131,12 @@ struct BackwardTile {
   static HIPPODROME_KERNEL void reverse(const Turn& turn, int tile, int thread, Registers& r, const Shared& shared,
                                         PairStates<S>& after) {
     const int pair = pair_of(thread), half = half_of(thread);
-    HIPPODROME_UNROLL_BY_TWO
-    for (int i = (kPositions ? turn.steps_of(tile) : kTile) - 1; i >= 0; --i) {
+    const auto step = [&](int i) {
       const int kind = kPositions ? kinds_of(shared, tile)[i] : kContinues;
       if (kind == kPadding) {
         HIPPODROME_UNROLL
         for (int k = 0; k < kHalf; ++k) history_of(shared, i, k, thread) = {{S(0), S(0)}};
-        continue;
+        return;
       }
       const PairInput<S> input = read_pair(shared.input + i * kThreads, pair);
       const Two<S> dy = two_of(shared.dy, i, thread);
@@ -167,6 +166,14 @@ struct BackwardTile {
       shared.gB[(i * 2 + half) * kPairs + pair] = gB;
       shared.gA[(i * 2 + half) * kPairs + pair] = gA;
       if (kind == kStarts) clear_states<kStates>(&r.carry.value[0][0]);
+    };
+    const int last = (kPositions ? turn.steps_of(tile) : kTile) - 1;
+    if constexpr (sizeof(T) == 2) {
+      HIPPODROME_UNROLL_BY_TWO
+      for (int i = last; i >= 0; --i) step(i);
+    } else {  // what is fetched of wider types leaves no registers for two steps
+      HIPPODROME_UNROLL_BY_ONE
+      for (int i = last; i >= 0; --i) step(i);
     }
   }
 

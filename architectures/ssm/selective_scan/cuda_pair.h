@@ -236,17 +236,18 @@ HIPPODROME_HOST_DEVICE void put_column(const CudaScan& x, const CudaPlace& place
 // ---- states in global memory ----
 
 // The thread's states of a turn that begins at state s0: state n of channel d is at from[first + n * stride + d *
-// channel_stride], n counted from s0. Zeros for states that there are none of, and without `from`.
+// channel_stride], n counted from s0. Zeros for states and channels that there are none of, and without `from`.
 template <class S>
 HIPPODROME_HOST_DEVICE void load_pair(const S* from, int64_t first, int64_t stride, int64_t channel_stride,
                                       int64_t count, const CudaPlace& place, int thread, PairStates<S>& h) {
   HIPPODROME_UNROLL
   for (int c = 0; c < 2; ++c) {
     const int64_t d = near_channel(place, 2 * pair_of(thread) + c);
+    const bool exists = from != nullptr && 2 * pair_of(thread) + c < place.count;
     HIPPODROME_UNROLL
     for (int k = 0; k < kHalfStates<S>; ++k) {
       const int n = half_of(thread) * kHalfStates<S> + k;
-      h.value[c][k] = from != nullptr && n < count ? from[first + n * stride + d * channel_stride] : S(0);
+      h.value[c][k] = exists && n < count ? from[first + n * stride + d * channel_stride] : S(0);
     }
   }
 }
