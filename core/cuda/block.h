@@ -102,6 +102,10 @@ HIPPODROME_HOST_DEVICE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 
 // `#pragma unroll` for device code; other compilers do not know it.
 #ifdef __CUDA_ARCH__
 #define HIPPODROME_UNROLL _Pragma("unroll")
+#define HIPPODROME_UNROLL_BY_ONE _Pragma("unroll 1")
+#define HIPPODROME_UNROLL_BY_TWO _Pragma("unroll 2")
 #else
 #define HIPPODROME_UNROLL
+#define HIPPODROME_UNROLL_BY_ONE
+#define HIPPODROME_UNROLL_BY_TWO
 #endif

@@ -15,7 +15,7 @@ namespace hippodrome::s6 {
 inline constexpr int kCudaChannels = kSuperblock;
 inline constexpr int kCudaGeneralChannels = 32;
 
-// States that a thread holds in registers: 16, or 8 of double precision. More states are taken in turns.
+// States that a block holds in registers: 16, or 8 of double precision. More states are taken in turns.
 template <class S>
 inline constexpr int kCudaStates = 64 / static_cast<int>(sizeof(S));
 

@@ -1,150 +1,201 @@
-// The forward kernel of the selective scan: a block is 64 channels of one row or segment, in tiles of steps. A thread
-// has a column of the tile to itself; B and C are staged once for all channels. The states of a channel are a loop of
-// 16 at a time within a tile, so that any number of them runs in the same registers; with more than 16 they rest in
-// global memory from tile to tile.
+// The forward kernel of the selective scan: a block is 64 channels of one row or segment, in tiles of steps; a thread
+// has two channels and half of the states (cuda_pair.h), and writes the outputs of its channels at half of the steps.
+// The states of a channel are a loop of 16 at a time within a tile, so that any number of them runs in the same
+// registers; with more than 16 they rest in global memory from tile to tile.
 //
-// What limits it, by a count of the compiled code (sm_90, 16 states): the instructions issued, some 210 a step and
-// channel, of which 115 are the states'. The special functions, 20 a step, take their unit 160 cycles. So none of them
-// is moved to the FMA pipe (cuda::exp2_on_fma), which would cost a dozen instructions each. Shared memory serves 2 N
-// broadcast values a step and channel, in vectors of four.
+// What limits it, by a count of the compiled code (sm_90, bfloat16, 16 states, no positions), a step and channel: the
+// special functions, 16 decays and four of softplus and gate, which take their unit 160 cycles of a warp. The
+// instructions issued are 150: 93 for the states (five each, the rest loads and the outputs' store) and 57 for what
+// comes and goes. Shared memory serves 80 bytes a thread. The unit is not relieved by a polynomial on the FMA pipe: for
+// one state of 16 that is 152 cycles and 159 instructions (nine more than multiplication and ex2), for two it is
+// 144 and 168.
 #pragma once
 
-#include "architectures/ssm/selective_scan/cuda_block.h"
+#include "architectures/ssm/selective_scan/cuda_pair.h"
 
 namespace hippodrome::s6 {
 
-template <class T>
+template <class T, bool kPositions>
 struct ForwardKernel {
   using S = ScalarOf<T>;
   using Params = CudaForward;
   static constexpr int kThreads = kCudaChannels;
   static constexpr int kStates = kCudaStates<S>;
-  static constexpr int kTile = 32;  // divides kChunk: a checkpoint falls on a tile's edge
+  static constexpr int kTile = kPairTile<S>;
 
   struct Registers {
-    S A[kStates], h[kStates];
+    PairStates<S> A, h;
+    Two<S> skip, bias;
+    FetchedColumn<T, kTile> column;  // of the tile to come, as are B and C
+    FetchedStates<T, kTile> B, C;
+    Fetched<T> z[kTile / 2];  // of this tile
+  };
+  struct Shared {
+    S *B, *C;             // [kTile][kStates]
+    StepInput<S>* input;  // [kTile][kThreads]
+    S* y;                 // [kTile][2][kThreads]: sum_n C h over each half of the states
+    int* kinds;           // [kTile]
   };
 
   static int64_t blocks(const Params& p) { return cuda_blocks(p.scan, kThreads, p.scan.segments.count); }
   static int64_t shared_bytes(const Params&) {
-    return 2 * cuda::shared_size<S>(kTile * kStates) + 3 * cuda::shared_size<S>(kTile * kThreads) +
-           cuda::shared_size<int>(kTile);
+    return 2 * cuda::shared_size<S>(kTile * kStates) + cuda::shared_size<StepInput<S>>(kTile * kThreads) +
+           cuda::shared_size<S>(kTile * 2 * kThreads) + cuda::shared_size<int>(kTile);
   }
 
   template <class Block>
   static HIPPODROME_KERNEL void run(Block& block, const Params& p) {
     const CudaScan& x = p.scan;
     const CudaPlace place = cuda_place(x, block.index(), kThreads, 0, x.segments.count);
-    S* const B = block.template shared<S>(kTile * kStates);
-    S* const C = block.template shared<S>(kTile * kStates);
-    S* const delta = block.template shared<S>(kTile * kThreads);  // [step][channel], as are
-    S* const input = block.template shared<S>(kTile * kThreads);  // delta u
-    S* const y = block.template shared<S>(kTile * kThreads);      // and D u + sum_n C h
-    int* const kinds = block.template shared<int>(kTile);
+    Shared shared;
+    shared.B = block.template shared<S>(kTile * kStates);
+    shared.C = block.template shared<S>(kTile * kStates);
+    shared.input = block.template shared<StepInput<S>>(kTile * kThreads);
+    shared.y = block.template shared<S>(kTile * 2 * kThreads);
+    shared.kinds = block.template shared<int>(kTile);
     typename Block::template PerThread<Registers> registers;
 
+    block.alone([&](int thread) {
+      Registers& r = registers[thread];
+      r.skip = read_two_or_zero<S>(x.D, place, thread);
+      r.bias = read_two_or_zero<S>(x.delta_bias, place, thread);
+      fetch(x, place, place.begin, 0, thread, r);
+    });
     for (int64_t begin = place.begin; begin < place.end; begin += kTile) {
       const int steps = static_cast<int>(place.end - begin < kTile ? place.end - begin : kTile);
-      for (int64_t s0 = 0; s0 < x.states; s0 += kStates) {
+      for (int s0 = 0; s0 < x.states; s0 += kStates) {
+        if (kPositions && s0 == 0) {
+          block.each([&](int) {});  // the last tile's kinds have been read
+          block.each([&](int thread) { stage_kinds<kThreads>(x, place, begin, steps, thread, shared.kinds); });
+        }
+        const bool last = s0 + kStates >= x.states;
         block.each([&](int thread) {
-          stage_states<T, kThreads>(x.B, place, begin, steps, s0, x.states, thread, B);
-          stage_states<T, kThreads>(x.C, place, begin, steps, s0, x.states, thread, C);
-          if (s0 > 0) return;
-          stage_kinds<kThreads>(x, place, begin, steps, thread, kinds);
-          if (thread < place.count) stage_column(x, place, begin, steps, thread, delta, input, y);
+          Registers& r = registers[thread];
+          put_states<kPositions>(r.B, steps, shared.kinds, thread, shared.B);
+          put_states<kPositions>(r.C, steps, shared.kinds, thread, shared.C);
+          if (s0 == 0) {
+            put_column<kPositions>(x, place, r.column, r.z, false, r.bias, steps, shared.kinds, thread, shared.input);
+          }
+          if (!last) {
+            fetch(x, place, begin, s0 + kStates, thread, r);
+          } else {
+            fetch(x, place, begin + kTile, 0, thread, r);
+            if (x.z.data != nullptr) fetch_rows(x.z, place, begin, steps, thread, r.z);
+          }
         });
         block.each([&](int thread) {
-          if (thread >= place.count) return;
           Registers& r = registers[thread];
           enter(p, place, begin, s0, thread, r);
-          for_each_step<kStates>(kinds, steps, r.h, [&](int i) {
-            const int at = i * kThreads + thread;
-            if (kinds[i] != kPadding) y[at] += step(delta[at], input[at], B + i * kStates, C + i * kStates, r);
-          });
+          if (s0 == 0) {
+            scan<false>(shared, steps, thread, r);
+          } else {
+            scan<true>(shared, steps, thread, r);
+          }
           leave(p, place, begin + steps, s0, thread, r);
-          if (s0 + kStates < x.states) return;
-          write_column(p, place, begin, steps, kinds, thread, y);
         });
+        if (!last) continue;
+        block.alone([&](int thread) { write(p, place, begin, steps, thread, registers[thread], shared); });
       }
     }
   }
 
-  static HIPPODROME_KERNEL void stage_column(const CudaScan& x, const CudaPlace& place, int64_t begin, int steps,
-                                             int thread, S* delta, S* input, S* y) {
-    const int64_t b = place.batch, d = place.channel(thread);
-    const S skip = read_or_zero<S>(x.D, d), bias = read_or_zero<S>(x.delta_bias, d);
-    for (int from = 0; from < steps; from += kAhead) {
-      S raw[kAhead], u[kAhead];
-      read_ahead<T, kAhead>(x.delta, b, begin + from, steps - from, d, raw);
-      read_ahead<T, kAhead>(x.u, b, begin + from, steps - from, d, u);
-      HIPPODROME_UNROLL
-      for (int k = 0; k < kAhead; ++k) {
-        if (from + k >= steps) break;
-        const int at = (from + k) * kThreads + thread;
-        const S size = step_size(x, raw[k] + bias);
-        delta[at] = size;
-        input[at] = size * u[k];
-        y[at] = skip * u[k];
-      }
-    }
+  // What the tile at `begin` needs: nothing behind the end. The column with the first states.
+  static HIPPODROME_KERNEL void fetch(const CudaScan& x, const CudaPlace& place, int64_t begin, int s0, int thread,
+                                      Registers& r) {
+    const int64_t rest = place.end - begin;
+    if (rest <= 0) return;
+    const int steps = static_cast<int>(rest < kTile ? rest : kTile);
+    fetch_states(x.B, place, begin, steps, s0, x.states, thread, r.B);
+    fetch_states(x.C, place, begin, steps, s0, x.states, thread, r.C);
+    if (s0 > 0) return;
+    fetch_rows(x.delta, place, begin, steps, thread, r.column.delta);
+    fetch_rows(x.u, place, begin, steps, thread, r.column.u);
   }
-  static HIPPODROME_KERNEL void write_column(const Params& p, const CudaPlace& place, int64_t begin, int steps,
-                                             const int* kinds, int thread, const S* y) {
-    const int64_t b = place.batch, d = place.channel(thread);
-    for (int from = 0; from < steps; from += kAhead) {
-      S z[kAhead];
-      clear_states<kAhead>(z);
-      if (p.scan.z.data != nullptr) read_ahead<T, kAhead>(p.scan.z, b, begin + from, steps - from, d, z);
-      HIPPODROME_UNROLL
-      for (int k = 0; k < kAhead; ++k) {
-        const int i = from + k;
-        if (i >= steps) break;
-        write_output<T>(p, b, begin + i, d, kinds[i], y[i * kThreads + thread], z[k]);
+
+  // h <- abar h + delta u B and sum_n C h, step by step.
+  template <bool kAdd>
+  static HIPPODROME_KERNEL void scan(const Shared& shared, int steps, int thread, Registers& r) {
+    const int pair = pair_of(thread), half = half_of(thread);
+    const auto step = [&](int i) {
+      const PairInput<S> input = read_pair(shared.input + i * kThreads, pair);
+      const HalfStates<S> B = read_half(shared.B + i * kStates, half), C = read_half(shared.C + i * kStates, half);
+      Two<S>& y = reinterpret_cast<Two<S>*>(shared.y + (2 * i + half) * kThreads)[pair];
+      Two<S> sum = move_pair(input, r.A, B, r.h, &C);
+      if (kAdd) {
+        const Two<S> before = y;
+        sum.value[0] += before.value[0], sum.value[1] += before.value[1];
       }
+      y = sum;
+    };
+    if (kPositions) {
+      for_each_step<kStates>(shared.kinds, steps, &r.h.value[0][0], step);
+    } else {  // those behind the end change nothing
+      HIPPODROME_UNROLL_BY_TWO
+      for (int i = 0; i < kTile; ++i) step(i);
     }
   }
 
-  // h <- abar h + delta u B; returns sum_n C h.
-  static HIPPODROME_KERNEL S step(S delta, S input, const S* B, const S* C, Registers& r) {
-    S sums[4] = {S(0), S(0), S(0), S(0)};  // four, since one would be a chain of kStates additions
+  static HIPPODROME_KERNEL void write(const Params& p, const CudaPlace& place, int64_t begin, int steps, int thread,
+                                      const Registers& r, const Shared& shared) {
+    const CudaScan& x = p.scan;
+    constexpr int kRows = kTile / 2;
+    const int pair = pair_of(thread), first = first_row<kTile>(thread);
+    Two<S> y[kRows];
+    const auto for_all = [&](const auto& f) {
+      HIPPODROME_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        HIPPODROME_UNROLL
+        for (int c = 0; c < 2; ++c) f(i, c, y[i].value[c]);
+      }
+    };
     HIPPODROME_UNROLL
-    for (int n = 0; n < kStates; ++n) {
-      r.h[n] = cuda::exp2_of(delta * r.A[n]) * r.h[n] + input * B[n];
-      sums[n % 4] += C[n] * r.h[n];
+    for (int i = 0; i < kRows; ++i) {
+      const Two<S>* const sums = reinterpret_cast<const Two<S>*>(shared.y + 2 * (first + i) * kThreads) + pair;
+      const Two<S> one = sums[0], two = sums[kThreads / 2];
+      const PairInput<S> input = read_pair(shared.input + (first + i) * kThreads, pair);
+      HIPPODROME_UNROLL
+      for (int c = 0; c < 2; ++c) y[i].value[c] = (one.value[c] + two.value[c]) + r.skip.value[c] * input.of[c].u;
     }
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    if (x.z.data != nullptr) for_all([&](int i, int c, S& to) { to *= cuda::silu(load(r.z[i].get(c))); });
+    if (kPositions) {
+      for_all([&](int i, int c, S& to) {
+        if (!is_real<kPositions, kRows>(place, steps, shared.kinds, thread, i, c)) to = S(0);
+      });
+    }
+    store_rows(y, x, place, begin, steps, thread, static_cast<T*>(p.y));
   }
 
   // The states before the tile at `begin`; the registers hold them already when all states fit.
-  static HIPPODROME_KERNEL void enter(const Params& p, const CudaPlace& place, int64_t begin, int64_t s0, int thread,
+  static HIPPODROME_KERNEL void enter(const Params& p, const CudaPlace& place, int64_t begin, int s0, int thread,
                                       Registers& r) {
     const CudaScan& x = p.scan;
-    const int64_t d = place.channel(thread), b = place.batch, count = x.states - s0;
+    const int64_t b = place.batch;
     if (begin == place.begin || x.states > kStates) {
-      load_decays<kStates>(x, d, s0, r.A);
+      load_pair_decays(x, place, s0, thread, r.A);
       if (begin == place.begin && x.segments.count == 1) {
-        const S* const initial = static_cast<const S*>(x.initial_state);
-        load_states<kStates>(initial != nullptr ? initial + state_offset(x, b, d) + s0 : nullptr, 1, count, r.h);
+        load_pair(static_cast<const S*>(x.initial_state), state_offset(x, b, 0) + s0, 1, x.states, x.states - s0, place,
+                  thread, r.h);
       } else {
-        const int64_t at = part_offset(x, b, place.segment, x.segments.count, s0) + d;
-        load_states<kStates>(static_cast<const S*>(p.states) + at, x.channels, count, r.h);
+        load_pair(static_cast<const S*>(p.states), part_offset(x, b, place.segment, x.segments.count, s0), x.channels,
+                  1, x.states - s0, place, thread, r.h);
       }
     }
     if (p.checkpoints != nullptr && begin % kChunk == 0) {
-      S* const to = static_cast<S*>(p.checkpoints) + part_offset(x, b, begin / kChunk, chunk_count(x), s0) + d;
-      store_states<kStates>(r.h, count, x.channels, to);
+      store_pair(r.h, part_offset(x, b, begin / kChunk, chunk_count(x), s0), x.channels, 1, x.states - s0, place,
+                 thread, static_cast<S*>(p.checkpoints));
     }
   }
 
-  static HIPPODROME_KERNEL void leave(const Params& p, const CudaPlace& place, int64_t end, int64_t s0, int thread,
+  static HIPPODROME_KERNEL void leave(const Params& p, const CudaPlace& place, int64_t end, int s0, int thread,
                                       const Registers& r) {
     const CudaScan& x = p.scan;
-    const int64_t d = place.channel(thread), b = place.batch, count = x.states - s0;
+    const int64_t b = place.batch;
     if (end == x.length) {
-      store_states<kStates>(r.h, count, 1, static_cast<S*>(p.last_state) + state_offset(x, b, d) + s0);
+      store_pair(r.h, state_offset(x, b, 0) + s0, 1, x.states, x.states - s0, place, thread,
+                 static_cast<S*>(p.last_state));
     } else if (x.states > kStates) {
-      const int64_t at = part_offset(x, b, place.segment, x.segments.count, s0) + d;
-      store_states<kStates>(r.h, count, x.channels, static_cast<S*>(p.states) + at);
+      store_pair(r.h, part_offset(x, b, place.segment, x.segments.count, s0), x.channels, 1, x.states - s0, place,
+                 thread, static_cast<S*>(p.states));
     }
   }
 };

@@ -2,7 +2,7 @@
 // tile of steps, no segments. Simple, not fast. The equations are in op.h.
 #pragma once
 
-#include "architectures/ssm/selective_scan/cuda_backward.h"
+#include "architectures/ssm/selective_scan/cuda_gradients.h"
 
 namespace hippodrome::s6 {
 
@@ -180,7 +180,7 @@ struct GeneralBackwardKernel {
   using Params = CudaBackward;
   static constexpr int kThreads = kCudaGeneralChannels;
   static constexpr int kSteps = static_cast<int>(kChunk);
-  static constexpr int kRow = kThreads + 1;  // padded as in cuda_backward.h
+  static constexpr int kRow = kThreads + 1;  // padded, so that the threads of a sum, side by side, use different banks
   static int64_t blocks(const Params& p) { return cuda_blocks(p.scan, kThreads, 1); }
   static int64_t shared_bytes(const Params&) {
     return 4 * cuda::shared_size<S>(kSteps * kRow) + cuda::shared_size<int>(kSteps);

@@ -11,7 +11,9 @@ namespace hippodrome::s6 {
 // Leaves in `ends` what enters each segment.
 template <class T, bool kReverse, class Launcher>
 const char* chain_segments(const CudaSummary& summary, const void* first, const Launcher& launcher) {
-  const char* error = launcher.template run<SummaryKernel<T, kReverse>>(summary);
+  const char* error = summary.scan.positions != nullptr
+                          ? launcher.template run<SummaryKernel<T, kReverse, true>>(summary)
+                          : launcher.template run<SummaryKernel<T, kReverse, false>>(summary);
   if (error != nullptr) return error;
   return launcher.template run<ChainKernel<ScalarOf<T>, kReverse>>(
       CudaChain{summary.scan, first, summary.decays, summary.ends});
@@ -31,7 +33,8 @@ const char* run_forward(const CudaForward& p, const Launcher& launcher) {
       const char* error = chain_segments<T, false>(summary, x.initial_state, launcher);
       if (error != nullptr) return error;
     }
-    return launcher.template run<ForwardKernel<T>>(p);
+    return x.positions != nullptr ? launcher.template run<ForwardKernel<T, true>>(p)
+                                  : launcher.template run<ForwardKernel<T, false>>(p);
   });
 }
 
@@ -49,7 +52,8 @@ const char* run_backward(const CudaBackward& p, const Launcher& launcher) {
       const char* error = chain_segments<T, true>(summary, p.grad_last_state, launcher);
       if (error != nullptr) return error;
     }
-    return launcher.template run<BackwardKernel<T>>(p);
+    return x.positions != nullptr ? launcher.template run<BackwardKernel<T, true>>(p)
+                                  : launcher.template run<BackwardKernel<T, false>>(p);
   });
 }
 

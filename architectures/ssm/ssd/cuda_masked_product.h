@@ -195,22 +195,30 @@ struct MaskedProduct {
     if constexpr (kResult == Result::kInputGradient) {
       if (with_sums) score(block, place, begin, o.x, o.dy, m, m.other);
     }
-    const S A = static_cast<const S*>(p.A)[h];
+    const S A = static_cast<const S*>(p.A)[h] * S(cuda::kLog2E);
+    const int tiles_apart = static_cast<int>(kLater ? begin - place.begin : place.begin - begin);
     block.each([&](int thread) {
-      for (int at = thread; at < kSide * kSide; at += kThreads) {
-        const int i = at / kSide, j = at % kSide;
-        const int64_t apart = kLater ? begin + j - (place.begin + i) : place.begin + i - (begin + j);
-        const bool counts = apart >= 0 && m.rows->sequence[i] >= 0 && m.rows->sequence[i] == m.steps->sequence[j];
-        // Masked before the exponential, which may overflow elsewhere.
-        const S time = counts ? (kLater ? m.steps->since(j, *m.rows, i) : m.rows->since(i, *m.steps, j)) : S(0);
-        S weighed = counts ? m.scores[i * Tile::kSumRow + j] * cuda::exp_of(A * time) : S(0);
+      // A thread has one step j, whose facts it reads once.
+      static_assert(kThreads % kSide == 0, "a thread has one step");
+      const StepTile<S, kSide>&rows = *m.rows, &steps = *m.steps;
+      const int j = thread % kSide;
+      const S high = steps.high[j], low = steps.low[j], size = steps.size[j];
+      const int32_t sequence = steps.sequence[j];
+      for (int i = thread / kSide; i < kSide; i += kThreads / kSide) {
+        const int apart = tiles_apart + (kLater ? j - i : i - j);
+        const bool counts = apart >= 0 && sequence >= 0 && rows.sequence[i] == sequence;
+        // StepTile::since. Masked before the exponential, which may overflow elsewhere.
+        const S between =
+            kLater ? (high - rows.high[i]) + (low - rows.low[i]) : (rows.high[i] - high) + (rows.low[i] - low);
+        const S time = counts ? between : S(0);
+        S weighed = counts ? m.scores[i * Tile::kSumRow + j] * cuda::exp2_of(A * time) : S(0);
         if constexpr (kResult == Result::kInputGradient) {
           if (with_sums) {
             S& other = m.other[i * Tile::kSumRow + j];
-            other = apart > 0 ? other * weighed * m.rows->size[i] : S(0);
+            other = apart > 0 ? other * weighed * rows.size[i] : S(0);
           }
         } else {
-          weighed *= kLater ? m.rows->size[i] : m.steps->size[j];
+          weighed *= kLater ? rows.size[i] : size;
         }
         cuda::store(weighed, &m.weights[i * Tile::kRow + j]);
       }
@@ -238,7 +246,8 @@ struct MaskedProduct {
       const int i = at % kSide;
       S sum(0), by_time(0);
       if (at < kSide) {
-        for (int j = 0; j < kSide; ++j) {
+        for (int k = 0; k < kSide; ++k) {
+          const int j = (i + k) % kSide;  // as dot_row
           const S product = m.other[i * Tile::kSumRow + j];
           sum += product;
           by_time += product * m.steps->since(j, *m.rows, i);
@@ -257,7 +266,7 @@ struct MaskedProduct {
   static HIPPODROME_HOST_DEVICE void dot_rows(int thread, const Place& place, const S* sums, const T* elements,
                                               const F& write) {
     for (int i = thread; i < kSide && place.begin + i < place.end; i += kThreads)
-      write(i, dot_row<T, kSide>(sums + i * Tile::kSumRow, elements + i * Tile::kRow));
+      write(i, dot_row<T, kSide>(i, sums + i * Tile::kSumRow, elements + i * Tile::kRow));
   }
 
   // dX_i through the state behind the unit times X_i.
@@ -311,8 +320,10 @@ struct MaskedProduct {
       dot_rows(thread, place, m.scores, m.right, [&](int i, S sum) { from_state[i] = sum; });
       for (int i = thread; i < kSide && place.begin + i < place.end; i += kThreads) {
         S sum(0);
-        for (int c = 0; c < kSide; ++c)
-          sum += cuda::load(m.right[i * Tile::kRow + c]) * cuda::load(m.left[i * Tile::kRow + c]);
+        for (int k = 0; k < kSide; ++k) {
+          const int at = i * Tile::kRow + (i + k) % kSide;  // as dot_row
+          sum += cuda::load(m.right[at]) * cuda::load(m.left[at]);
+        }
         skip[i] = sum;
       }
     });
