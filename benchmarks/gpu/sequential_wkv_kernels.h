@@ -39,7 +39,7 @@ struct ForwardKernel : Launch {
         const S key = cuda::load(k[t * C]), value = cuda::load(v[t * C]);
         const S top = cuda::larger(m, u + key);
         const S old = power_of_e(m - top), bonus = power_of_e(u + key - top);
-        cuda::store((old * n + bonus * value) * wkv4_cuda::reciprocal(old * d + bonus), y + t * C);
+        cuda::store((old * n + bonus * value) * cuda::reciprocal_of(old * d + bonus), y + t * C);
         const S next = cuda::larger(m + w, key);
         const S decayed = power_of_e(m + w - next), added = power_of_e(key - next);
         n = decayed * n + added * value;
@@ -77,7 +77,7 @@ struct BackwardKernel : Launch {
         const S key = cuda::load(k[t * C]), value = cuda::load(v[t * C]), out = cuda::load(y[t * C]);
         const S top = cuda::larger(m, u + key);
         const S old = power_of_e(m - top), bonus = power_of_e(u + key - top);
-        const S quotient = cuda::load(grad_y[t * C]) * wkv4_cuda::reciprocal(old * d + bonus);
+        const S quotient = cuda::load(grad_y[t * C]) * cuda::reciprocal_of(old * d + bonus);
         grad_w += quotient * old * (slope_n - out * slope_d);
         grad_u += quotient * bonus * (value - out);
         quotients[t * C] = quotient;
