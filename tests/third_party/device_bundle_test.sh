@@ -7,6 +7,7 @@ source_folder=$1 build=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; exit 1; }
+# Readers of pipes read to the end (no grep -q), or what writes would fail for that.
 
 "$source_folder/third_party/device_bundle" "$build" "$work/bundle" >"$work/said" || fail "not made"
 grep -q "MiB. On the GPU's machine" "$work/said" || fail "it does not say what to do with it"
@@ -14,7 +15,7 @@ grep -q "MiB. On the GPU's machine" "$work/said" || fail "it does not say what t
 python="$source_folder/.venv/bin/python3"
 [ -x "$python" ] || { echo "no .venv: not run"; exit 0; }
 export PYTHON=$python
-"$work/bundle/run" hippodrome list layers | grep -q mamba || fail "the program does not run"
+"$work/bundle/run" hippodrome list layers | grep mamba >/dev/null || fail "the program does not run"
 "$work/bundle/run" hippodrome_core_tests --gtest_filter='Safetensors*' >"$work/tests" || { tail "$work/tests"; fail "tests do not run"; }
 # Nothing of the build may be needed.
 LD_TRACE_LOADED_OBJECTS=1 "$work/bundle/run" hippodrome | grep -F "$build" && fail "it loads libraries of the build"
@@ -24,8 +25,8 @@ GPU_FILE=$work/no-gpu "$work/bundle/benchmarks/gpu/run" "$work/results" 2>"$work
 grep -q "has no NVIDIA GPU" "$work/error" || fail "it does not say that there is no GPU: $(cat "$work/error")"
 [ ! -e "$work/results" ] || fail "it leaves a folder of no results"
 mkdir "$work/results"
-"$PYTHON" "$work/bundle/benchmarks/gpu/summary.py" "$work/results" | grep -q "^kernels: not run" || fail "no summary"
-"$work/bundle/run" hippodrome plan experiments/recipes/scale-gpu.toml | grep -q "^mamba: " || fail "the recipe for GPUs is missing"
+"$PYTHON" "$work/bundle/benchmarks/gpu/summary.py" "$work/results" | grep "^kernels: not run" >/dev/null || fail "no summary"
+"$work/bundle/run" hippodrome plan experiments/recipes/scale-gpu.toml | grep "^mamba: " >/dev/null || fail "the recipe for GPUs is missing"
 [ -f "$work/bundle/lib/libhippodrome_rivals.so" ] || fail "the kernels' rivals are missing"
 
 mkdir -p "$work/old/torch"
