@@ -35,18 +35,9 @@ TEST(GatedRmsNorm, FusedMatchesReference) {
       for (const int64_t rows : {1, 3, 47}) {
         seed();
         const GatedRmsNormOptions options{groups, 1e-5, norm_before_gate};
-        const Op fused_op = op(options), plain_op = op(options, true);
-        const Tensors in = inputs({rows, width}), cotangents = random_like(fused_op(in));
-        const Evaluation exact = evaluate(plain_op, in, cotangents), fused = evaluate(fused_op, in, cotangents);
         const auto label = ::testing::PrintToString(std::make_tuple(rows, width, groups, norm_before_gate));
-        expect_close(fused.outputs, exact.outputs, 1e-12, "double outputs " + label);
-        expect_close(fused.gradients, exact.gradients, 1e-11, "double gradients " + label);
-        const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-        const Evaluation rounded = evaluate(plain_op, cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-        const Evaluation plain = evaluate(plain_op, in_float, cotangents_float);
-        const Evaluation fast = evaluate(fused_op, in_float, cotangents_float);
-        expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-        expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+        expect_fused_matches(op(options), op(options, true), inputs({rows, width}), label,
+                             {.outputs = 1e-12, .gradients = 1e-11});
       }
     }
   }

@@ -9,25 +9,16 @@
 #include <cmath>
 #include <filesystem>
 
-#include "architectures/registry.h"
 #include "core/inference/recorded_step.h"
 #include "core/laws/specimen.h"
 #include "core/model/language_model.h"
 #include "core/tensor/accelerator.h"
 #include "core/training/recorded_training.h"
+#include "tests/core/laws/whole_registry.h"
 #include "tests/core/tensor/recorder.h"
 
 namespace hippodrome::gpu_laws_test {
 namespace {
-
-const Registry& registry() {
-  static const Registry all = [] {
-    Registry registry;
-    register_all(registry);
-    return registry;
-  }();
-  return all;
-}
 
 class Gpu : public testing::TestWithParam<std::string> {
  protected:
@@ -36,7 +27,7 @@ class Gpu : public testing::TestWithParam<std::string> {
     const auto found = find_accelerator(c10::Device(c10::DeviceType::CUDA, 0));
     ASSERT_TRUE(found.ok()) << found.status();
     gpu_ = *found;
-    subject_ = {.registry = &registry(), .layer = GetParam(), .config = {}, .width = 8, .device = gpu_->device()};
+    subject_ = {.registry = &whole_registry(), .layer = GetParam(), .config = {}, .width = 8, .device = gpu_->device()};
   }
 
   Accelerator* gpu_ = nullptr;
@@ -88,7 +79,7 @@ TEST_P(Gpu, DecodesFromARecordedStep) {
   config.pattern = {GetParam()};
   config.repeats = 2;
   config.width = 16;
-  const auto model = LanguageModel::make(config, /*vocabulary=*/11, "models.gpu", registry());
+  const auto model = LanguageModel::make(config, /*vocabulary=*/11, "models.gpu", whole_registry());
   if (!model.ok()) GTEST_SKIP() << model.status();  // a layer that cannot stand alone in a decoder-only model
   (*model)->parameters().materialise(/*seed=*/3, at::TensorOptions(at::kFloat).device(gpu_->device()));
   const at::NoGradGuard no_grad;
@@ -117,7 +108,7 @@ TEST_P(Gpu, TrainsFromARecordedStep) {
   constexpr int64_t kVocabulary = 11;
   const auto options = at::TensorOptions(at::kFloat).device(gpu_->device());
   const auto make = [&] {
-    auto model = LanguageModel::make(config, kVocabulary, "models.gpu", registry());
+    auto model = LanguageModel::make(config, kVocabulary, "models.gpu", whole_registry());
     if (model.ok()) (*model)->parameters().materialise(/*seed=*/3, options);
     return model;
   };
@@ -155,7 +146,7 @@ TEST_P(Gpu, TrainsFromARecordedStep) {
 
 std::vector<std::string> layers() {
   std::vector<std::string> names;
-  for (const LayerEntry& entry : registry().layers()) names.push_back(entry.name);
+  for (const LayerEntry& entry : whole_registry().layers()) names.push_back(entry.name);
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(Registry, Gpu, testing::ValuesIn(layers()), [](const auto& info) { return info.param; });

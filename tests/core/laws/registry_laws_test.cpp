@@ -5,10 +5,10 @@
 #include <cctype>
 #include <ostream>
 
-#include "architectures/registry.h"
 #include "core/laws/laws.h"
 #include "core/laws/specimen.h"
 #include "core/tensor/memory_meter.h"
+#include "tests/core/laws/whole_registry.h"
 #include "tests/core/tensor/complete_meta_device.h"
 
 // Every law for every layer of the project: with its defaults, with each other option and flag that it documents, and with
@@ -23,15 +23,6 @@ struct Case {
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.layer << " " << c.config.json() << " width " << c.width; }
-
-const Registry& registry() {
-  static const Registry all = [] {
-    Registry registry;
-    register_all(registry);
-    return registry;
-  }();
-  return all;
-}
 
 Case with(std::string layer, const std::vector<std::pair<std::string, ConfigValue>>& keys, int64_t width = 8) {
   Case made{std::move(layer), ConfigValue(), width};
@@ -91,7 +82,7 @@ bool stands_alone(const LayerEntry& entry, const std::string& key, const std::st
 
 std::vector<Case> cases() {
   std::vector<Case> result;
-  for (const LayerEntry& entry : registry().layers()) {
+  for (const LayerEntry& entry : whole_registry().layers()) {
     result.push_back({entry.name, ConfigValue()});
     // No multiple of a vector's lanes.
     result.push_back({entry.name, ConfigValue(), 20});
@@ -132,7 +123,7 @@ class RegisteredLayers : public testing::TestWithParam<Case> {};
 TEST_P(RegisteredLayers, KeepEveryLaw) {
   memory_meter::install();  // without it one law cannot see anything
   LawSubject subject;
-  subject.registry = &registry();
+  subject.registry = &whole_registry();
   subject.layer = GetParam().layer;
   subject.config = GetParam().config;
   subject.width = GetParam().width;
@@ -150,7 +141,7 @@ TEST_P(RegisteredLayers, KeepEveryLaw) {
 TEST_P(RegisteredLayers, StayOnTheDeviceOfTheirInput) {
   const Case& tested = GetParam();
   meta_device::complete();
-  LawSubject subject{.registry = &registry(), .layer = tested.layer, .config = tested.config, .width = tested.width};
+  LawSubject subject{.registry = &whole_registry(), .layer = tested.layer, .config = tested.config, .width = tested.width};
   subject.device = at::kMeta;
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const auto layer = law_checks::make_layer(subject, dtype == at::kBFloat16 ? at::kFloat : dtype);
@@ -190,7 +181,7 @@ INSTANTIATE_TEST_SUITE_P(Laws, RegisteredLayers, testing::ValuesIn(cases()), nam
 
 TEST(Registry, EveryOptionIsHeldToTheLaws) {
   const std::vector<Case> held = cases();
-  for (const LayerEntry& entry : registry().layers()) {
+  for (const LayerEntry& entry : whole_registry().layers()) {
     DescribeFields fields;
     entry.describe(fields);
     for (const FieldDescription& field : fields.result) {
@@ -206,14 +197,14 @@ TEST(Registry, EveryOptionIsHeldToTheLaws) {
 }
 
 TEST(Registry, HasNamesThatAreFoundAndPresetsThatParse) {
-  EXPECT_FALSE(registry().layers().empty());
-  for (const LayerEntry& entry : registry().layers()) {
-    EXPECT_EQ(*registry().layer(entry.name), &entry) << "two layers are called " << entry.name;
+  EXPECT_FALSE(whole_registry().layers().empty());
+  for (const LayerEntry& entry : whole_registry().layers()) {
+    EXPECT_EQ(*whole_registry().layer(entry.name), &entry) << "two layers are called " << entry.name;
     EXPECT_FALSE(entry.doc.empty()) << entry.name;
     EXPECT_FALSE(entry.family.empty()) << entry.name;
   }
-  for (const PresetEntry& entry : registry().presets()) {
-    EXPECT_EQ(*registry().preset(entry.name), &entry) << "two presets are called " << entry.name;
+  for (const PresetEntry& entry : whole_registry().presets()) {
+    EXPECT_EQ(*whole_registry().preset(entry.name), &entry) << "two presets are called " << entry.name;
     EXPECT_FALSE(entry.doc.empty()) << entry.name;
   }
 }

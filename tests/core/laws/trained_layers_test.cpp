@@ -5,25 +5,16 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
-#include "architectures/registry.h"
 #include "core/inference/decoder.h"
 #include "core/model/language_model.h"
 #include "core/training/adamw.h"
 #include "core/training/loss.h"
+#include "tests/core/laws/whole_registry.h"
 
 namespace hippodrome::trained_layers_test {
 namespace {
 
 constexpr int64_t kVocabulary = 11, kLength = 24;
-
-const Registry& registry() {
-  static const Registry all = [] {
-    Registry registry;
-    register_all(registry);
-    return registry;
-  }();
-  return all;
-}
 
 class TrainedLayers : public testing::TestWithParam<std::string> {
  protected:
@@ -32,7 +23,7 @@ class TrainedLayers : public testing::TestWithParam<std::string> {
     config.pattern = {GetParam()};
     config.repeats = 2;
     config.width = 16;
-    auto made = LanguageModel::make(config, kVocabulary, "models.trained", registry());
+    auto made = LanguageModel::make(config, kVocabulary, "models.trained", whole_registry());
     if (made.ok()) (*made)->parameters().materialise(/*seed=*/3, at::kFloat);
     return made;
   }
@@ -74,7 +65,7 @@ TEST_P(TrainedLayers, ComputeWithTheParametersThatTheyHave) {
 
 std::vector<std::string> layers() {
   std::vector<std::string> names;
-  for (const LayerEntry& entry : registry().layers()) names.push_back(entry.name);
+  for (const LayerEntry& entry : whole_registry().layers()) names.push_back(entry.name);
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(Registry, TrainedLayers, testing::ValuesIn(layers()),
