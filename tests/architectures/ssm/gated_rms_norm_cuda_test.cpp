@@ -1,5 +1,4 @@
-// The CUDA kernels of gated_rms_norm, emulated on the CPU and called through their binding, against the CPU operator.
-#include <ATen/Context.h>
+// The CUDA kernels of gated_rms_norm, emulated on the CPU and called through their binding, against the plain loops.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
@@ -8,6 +7,8 @@
 #include "architectures/ssm/gated_rms_norm/cuda_binding.h"
 #include "architectures/ssm/gated_rms_norm/cuda_kernels.h"
 #include "core/cuda/emulator.h"
+#include "tests/architectures/op_checks.h"
+#include "tests/architectures/ssm/emulated_checks.h"
 #include "tests/architectures/ssm/gated_rms_norm_checks.h"
 
 namespace hippodrome {
@@ -33,14 +34,12 @@ Evaluation emulated(const Tensors& in, const Tensors& cotangents, const GatedRms
   return {{y}, {gx, gz, gw}};
 }
 
-// Memory handed out by `empty` holds NaN here.
-class GatedRmsNormCuda : public ::testing::Test {
+class GatedRmsNormCuda : public op_checks::EmptyIsNan {
  protected:
   void SetUp() override {
-    at::globalContext().setDeterministicAlgorithms(true, false);
+    EmptyIsNan::SetUp();
     seed();
   }
-  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, false); }
 };
 
 struct Shape {
@@ -48,7 +47,8 @@ struct Shape {
 };
 
 // A warp's group and a block's, in packs and alone, with and without packs that are not held.
-TEST_F(GatedRmsNormCuda, EqualsTheCpuOperator) {
+TEST_F(GatedRmsNormCuda, EqualsThePlainLoops) {
+  WorstErrors worst;
   for (const Shape& s : {Shape{1, 1, 1},
                          {3, 7, 1},
                          {9, 24, 2},
@@ -62,19 +62,11 @@ TEST_F(GatedRmsNormCuda, EqualsTheCpuOperator) {
     for (const bool norm_before_gate : {false, true}) {
       const auto label = ::testing::PrintToString(std::make_tuple(s.rows, s.width, s.groups, norm_before_gate));
       const GatedRmsNormOptions options{s.groups, 1e-5, norm_before_gate};
-      const Op cpu = op(options), plain_op = op(options, true);
-      const Tensors in = inputs({s.rows, s.width}), cotangents = random_like(cpu(in));
-      const Evaluation exact = evaluate(cpu, in, cotangents), ours = emulated(in, cotangents, options);
-      expect_close(ours.outputs, exact.outputs, 1e-12, "double outputs " + label);
-      expect_close(ours.gradients, exact.gradients, 1e-11, "double gradients " + label);
-      const Tensors in_float = cast(in, at::kFloat), cotangents_float = cast(cotangents, at::kFloat);
-      const Evaluation rounded = evaluate(cpu, cast(in_float, at::kDouble), cast(cotangents_float, at::kDouble));
-      const Evaluation plain = evaluate(plain_op, in_float, cotangents_float);
-      const Evaluation fast = emulated(in_float, cotangents_float, options);
-      expect_lawful(fast.outputs, plain.outputs, rounded.outputs, 2, "float outputs " + label);
-      expect_lawful(fast.gradients, plain.gradients, rounded.gradients, 3, "float gradients " + label);
+      const auto run = [&](const Tensors& in, const Tensors& cotangents) { return emulated(in, cotangents, options); };
+      expect_emulated_equals(op(options, true), run, inputs({s.rows, s.width}), 2, 3, label, worst);
     }
   }
+  worst.record();
 }
 
 // A two-byte dtype is rounded where it is read and written only.
